@@ -1,0 +1,44 @@
+// Residual + dropout + layer norm in one pass, and its gradient.
+//
+//   sum = residual + dropout(x)           (x absent: sum = residual)
+//   y   = (sum − mean) · rstd · gamma + beta,  rstd = 1/√(population variance + epsilon)
+//
+//   tensor            | shape  | dtype | written | note
+//   x, residual       | [M, C] | f32   |         | x optional
+//   gamma, beta       | [C]    | f32   |         |
+//   sum, y            | [M, C] | f32   | =       | y absent: only the sum is formed
+//   mean, rstd        | [M]    | f32   | =       | absent in inference; saved for backward with sum
+//   dy                | [M, C] | f32   |         |
+//   dsum              | [M, C] | f32   |         | optional: gradient that reaches sum from
+//   elsewhere dresidual         | [M, C] | f32   | =       | may be the same memory as dy or dsum
+//   dx                | [M, C] | f32   | =       | optional: dropout applied to dresidual
+//   dgamma, dbeta     | [C]    | f32   | +=      |
+// All contiguous. Row m is token m mod T of sample m / T. Dropout of element (sample b, token t,
+// channel c): Philox counter (c/8, t, sample0 + b, 0), lane c mod 8. Deterministic.
+// Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
+#pragma once
+
+#include "kernels/common/philox.h"
+#include "runtime/core/tensor_view.h"
+#include "runtime/device/execution_context.h"
+
+namespace stemfabric {
+
+struct ResidualNormForwardArgs {
+  ConstTensorView x, residual, gamma, beta;
+  TensorView sum, y, mean, rstd;
+  float epsilon = 1e-5f;
+  DropoutConfig dropout;
+  int64_t tokens_per_sample = 1;  // T
+};
+void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwardArgs& args);
+
+struct ResidualNormBackwardArgs {
+  ConstTensorView dy, dsum, sum, mean, rstd, gamma;
+  TensorView dresidual, dx, dgamma, dbeta;
+  DropoutConfig dropout;
+  int64_t tokens_per_sample = 1;
+};
+void residual_norm_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args);
+
+}  // namespace stemfabric

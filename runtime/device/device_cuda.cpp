@@ -1,0 +1,99 @@
+#include "runtime/device/device_cuda.h"
+
+#include <cuda_runtime_api.h>
+
+#include "runtime/core/check.h"
+#include "runtime/device/stream.h"
+
+namespace stemfabric::cuda {
+namespace {
+
+class CudaEvent final : public Event {
+ public:
+  CudaEvent() { SF_CUDA_CHECK(cudaEventCreate(&event_)); }
+  ~CudaEvent() override { cudaEventDestroy(event_); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  void synchronize() override { SF_CUDA_CHECK(cudaEventSynchronize(event_)); }
+  double seconds_since(const Event& earlier) const override {
+    float milliseconds = 0;
+    SF_CUDA_CHECK(cudaEventElapsedTime(&milliseconds,
+                                       dynamic_cast<const CudaEvent&>(earlier).event_, event_));
+    return 1e-3 * static_cast<double>(milliseconds);
+  }
+  cudaEvent_t event() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+class CudaStream final : public Stream {
+ public:
+  explicit CudaStream(int device) : Stream({DeviceKind::kCuda, device}) {
+    SF_CUDA_CHECK(cudaSetDevice(device));
+    SF_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  }
+  ~CudaStream() override { cudaStreamDestroy(stream_); }
+  CudaStream(const CudaStream&) = delete;
+  CudaStream& operator=(const CudaStream&) = delete;
+  void synchronize() override { SF_CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+  std::unique_ptr<Event> record() override {
+    auto event = std::make_unique<CudaEvent>();
+    SF_CUDA_CHECK(cudaEventRecord(event->event(), stream_));
+    return event;
+  }
+  void wait(const Event& event) override {
+    SF_CUDA_CHECK(cudaStreamWaitEvent(stream_, dynamic_cast<const CudaEvent&>(event).event(), 0));
+  }
+  void* native() const override { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace
+
+void check(int status, const char* expression, const char* file, int line) {
+  if (status == cudaSuccess) {
+    return;
+  }
+  const auto error = static_cast<cudaError_t>(status);
+  int device = -1;
+  cudaGetDevice(&device);
+  const std::string message =
+      fmt::format("CUDA error {} ({}) on device {} in {} ({}:{})", cudaGetErrorName(error),
+                  cudaGetErrorString(error), device, expression, file, line);
+  if (error == cudaErrorMemoryAllocation) {
+    throw OutOfMemoryError(message);
+  }
+  throw DeviceError(message);
+}
+
+void append_devices(std::vector<DeviceInfo>& devices) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties{};
+    SF_CUDA_CHECK(cudaGetDeviceProperties(&properties, i));
+    devices.push_back({.device = {DeviceKind::kCuda, i},
+                       .name = properties.name,
+                       .capability = fmt::format("{}.{}", properties.major, properties.minor),
+                       .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
+                       .processors = properties.multiProcessorCount});
+  }
+}
+
+std::string unavailable_reason() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    return fmt::format("CUDA says: {}", cudaGetErrorString(status));
+  }
+  return count > 0 ? "" : "CUDA found no device";
+}
+
+std::unique_ptr<Stream> make_stream(int device) { return std::make_unique<CudaStream>(device); }
+
+}  // namespace stemfabric::cuda

@@ -1,0 +1,25 @@
+// CUDA parts of the runtime; defined only in builds with CUDA (SF_HAVE_CUDA).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/device/device.h"
+
+namespace stemfabric {
+class Stream;
+}
+
+namespace stemfabric::cuda {
+
+void append_devices(std::vector<DeviceInfo>& devices);
+std::string unavailable_reason();
+// Throws a DeviceError with the call, the device and CUDA's own words if status is not success.
+void check(int status, const char* expression, const char* file, int line);
+std::unique_ptr<Stream> make_stream(int device);
+
+}  // namespace stemfabric::cuda
+
+#define SF_CUDA_CHECK(call) \
+  ::stemfabric::cuda::check(static_cast<int>(call), #call, __FILE__, __LINE__)

@@ -1,0 +1,38 @@
+// Ordered work on a device. On the CPU every op has finished when it returns, so a CPU stream is
+// always idle and its events are time stamps.
+#pragma once
+
+#include <memory>
+
+#include "runtime/device/device.h"
+
+namespace stemfabric {
+
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual void synchronize() = 0;
+  // Time from an earlier event of the same kind of stream; both must have completed.
+  virtual double seconds_since(const Event& earlier) const = 0;
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  Device device() const { return device_; }
+  virtual void synchronize() = 0;
+  virtual std::unique_ptr<Event> record() = 0;
+  virtual void wait(const Event& event) = 0;        // later work waits for the event
+  virtual void* native() const { return nullptr; }  // cudaStream_t on CUDA
+
+ protected:
+  explicit Stream(Device device) : device_(device) {}
+
+ private:
+  Device device_;
+};
+
+// Throws a DeviceError that says why if the device cannot be used.
+std::unique_ptr<Stream> make_stream(Device device);
+
+}  // namespace stemfabric

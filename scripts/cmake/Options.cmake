@@ -1,0 +1,38 @@
+# Build options and the flags that every target shares.
+option(STEMFABRIC_BUILD_TESTS "Build the tests" ON)
+option(STEMFABRIC_BUILD_BENCHMARKS "Build the benchmarks" ON)
+foreach(feature CUDA NCCL MPI)
+  set(STEMFABRIC_${feature} AUTO CACHE STRING "Use ${feature}: AUTO, ON or OFF")
+  set_property(CACHE STEMFABRIC_${feature} PROPERTY STRINGS AUTO ON OFF)
+  if(NOT STEMFABRIC_${feature} MATCHES "^(AUTO|ON|OFF)$")
+    message(FATAL_ERROR "STEMFABRIC_${feature} is '${STEMFABRIC_${feature}}'; use AUTO, ON or OFF")
+  endif()
+endforeach()
+set(STEMFABRIC_SANITIZE "" CACHE STRING "Sanitizers for -fsanitize=, e.g. address,undefined or thread")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_FLAGS_RELEASE "-O3")  # asserts stay on: SF_CHECK does not depend on NDEBUG
+
+find_program(STEMFABRIC_CCACHE ccache)
+if(STEMFABRIC_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${STEMFABRIC_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${STEMFABRIC_CCACHE})
+endif()
+
+# Flags for our own code only (dependencies are SYSTEM).
+add_library(stemfabric_flags INTERFACE)
+target_compile_options(stemfabric_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
+    -Wno-missing-field-initializers -ffp-contract=off>)
+if(STEMFABRIC_SANITIZE)
+  target_compile_options(stemfabric_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${STEMFABRIC_SANITIZE} -fno-omit-frame-pointer -g -O1>)
+  target_link_options(stemfabric_flags INTERFACE -fsanitize=${STEMFABRIC_SANITIZE})
+endif()

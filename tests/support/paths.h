@@ -1,0 +1,25 @@
+// Where tests find their data and put their files.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace stemfabric::test {
+
+inline std::filesystem::path data_dir() { return SF_TEST_DATA_DIR; }
+
+// A fresh folder, removed with all its contents at the end of the scope.
+class TempDir {
+ public:
+  TempDir();
+  ~TempDir();
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace stemfabric::test
