@@ -1,0 +1,259 @@
+// The whole configuration as plain structs. Each struct lists its fields once in visit(); reading
+// YAML, --set overrides, printing with origins, help, JSON schema and error messages all walk that
+// list (trainer/config/config_io.h).
+//
+// A visitor is called as v(key, member, help) or v(key, member, help, constraint).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "trainer/stems.h"
+
+namespace stemfabric {
+
+// What a value may be. Numbers: a closed range; strings: one of `choices` if there are any.
+struct Constraint {
+  double min = -std::numeric_limits<double>::infinity();
+  double max = std::numeric_limits<double>::infinity();
+  std::vector<std::string> choices;
+};
+inline Constraint at_least(double min) { return {.min = min}; }
+inline Constraint between(double min, double max) { return {.min = min, .max = max}; }
+inline Constraint one_of(std::vector<std::string> choices) {
+  return {.choices = std::move(choices)};
+}
+
+struct AttentionModelConfig {
+  std::string activation = "superposition_centered";
+  double alpha = 0.3;
+  double beta = 0.3;
+  double gamma = 0.4;
+  double dropout = 0.0;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("activation", activation, "function of the attention weights",
+      one_of({"softmax", "superposition", "superposition_centered", "superposition_normalized"}));
+    v("alpha", alpha, "coefficient of the sigmoid term");
+    v("beta", beta, "coefficient of the tanh term");
+    v("gamma", gamma, "coefficient of the inner softmax term");
+    v("dropout", dropout, "dropout of the attention weights themselves", between(0, 0.95));
+  }
+};
+
+struct ModelConfig {
+  int64_t input_dim = 0;
+  int64_t dim = 256;
+  int64_t depth = 4;
+  int64_t heads = 8;
+  int64_t dim_ff = 1024;
+  int64_t output_dim = 0;
+  int64_t max_sequence_length = 0;
+  double norm_epsilon = 1e-5;
+  std::string norm_placement = "post";
+  std::string positions = "learned";
+  double rotary_base = 10000.0;
+  double attn_dropout = 0.1;
+  double ff_dropout = 0.1;
+  AttentionModelConfig attention;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("input_dim", input_dim, "features per token; 0 = as the data set has", between(0, 65536));
+    v("dim", dim, "width of the model", between(1, 16384));
+    v("depth", depth, "number of encoder blocks", between(0, 256));
+    v("heads", heads, "attention heads; must divide dim", between(1, 1024));
+    v("dim_ff", dim_ff, "width of the feed-forward layer", between(1, 65536));
+    v("output_dim", output_dim, "outputs per stem and token; 0 = as the data set has",
+      between(0, 65536));
+    v("max_sequence_length", max_sequence_length,
+      "longest sequence (rows of the position table); 0 = as the data set has",
+      between(0, 1 << 20));
+    v("norm_epsilon", norm_epsilon, "added to the variance in layer norm", between(0, 1));
+    v("norm_placement", norm_placement, "layer norm after or before each residual branch",
+      one_of({"post", "pre"}));
+    v("positions", positions, "position encoding", one_of({"learned", "rotary", "none"}));
+    v("rotary_base", rotary_base, "base of the rotary angles", at_least(1));
+    v("attn_dropout", attn_dropout, "dropout after the attention's output projection",
+      between(0, 0.95));
+    v("ff_dropout", ff_dropout, "dropout after the feed-forward layer", between(0, 0.95));
+    v("attention", attention, "the attention function");
+  }
+};
+
+struct DataConfig {
+  std::string dataset_dir;
+  bool shuffle = true;
+  double train_ratio = 0.8;
+  int64_t split_seed = 0;
+  std::string snapshot_targets = "samples";
+
+  template <typename V>
+  void visit(V&& v) {
+    v("dataset_dir", dataset_dir, "folder made by `stemfabric dataset`");
+    v("shuffle", shuffle, "new order of the samples in each epoch; false = shard order");
+    v("train_ratio", train_ratio, "share of the records in the training split",
+      Constraint{.min = 0, .max = 1});
+    v("split_seed", split_seed, "seed of the split by record id");
+    v("snapshot_targets", snapshot_targets, "what a snapshot's stems hold",
+      one_of({"samples", "bands"}));
+  }
+};
+
+struct FeaturesConfig {
+  std::string layout = "time_grid";
+  int64_t time_bins = 64;
+  int64_t packed_width = 256;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("layout", layout, "how a snapshot becomes tokens", one_of({"time_grid", "packed"}));
+    v("time_bins", time_bins, "tokens per snapshot in the time_grid layout", between(1, 4096));
+    v("packed_width", packed_width, "values per token in the packed layout", between(1, 4096));
+  }
+};
+
+struct LossConfig {
+  std::vector<double> stem_weights = std::vector<double>(kStemCount, 1.0);
+  double correction_weight = 1.0;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("stem_weights", stem_weights, "weight of each stem: vocals drums bass harmonic perc sub",
+      at_least(0));
+    v("correction_weight", correction_weight,
+      "a user correction of strength s raises its stem's weight by this times s", at_least(0));
+  }
+};
+
+struct TrainingConfig {
+  int64_t batch_size = 32;
+  int64_t gradient_accumulation_steps = 1;
+  double grad_clip = 0.0;
+  std::string optimizer = "adam";
+  std::string adam_form = "torch";
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double adam_epsilon = 1e-7;
+  double weight_decay = 0.0;
+  std::string schedule = "plateau";
+  int64_t warmup_steps = 0;
+  double min_lr = 1e-7;
+  double reduce_factor = 0.5;
+  int64_t reduce_patience = 5;
+  int64_t num_epochs = 50;
+  int64_t num_steps = 0;
+  int64_t patience = 10;
+  double min_delta = 0.0;
+  double ema_momentum = 0.0;
+  std::string precision = "fp32";
+  int64_t seed = 0;
+  std::string device = "auto";
+  int64_t threads = 0;
+  std::string init_from;
+  int64_t max_non_finite_steps = 10;
+  int64_t checkpoint_every_steps = 0;
+  int64_t keep_checkpoints = 3;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("batch_size", batch_size, "samples per step and rank", between(1, 1 << 20));
+    v("gradient_accumulation_steps", gradient_accumulation_steps,
+      "micro-batches per optimiser step", between(1, 1 << 16));
+    v("grad_clip", grad_clip, "largest norm of the gradient; 0 = no clipping", at_least(0));
+    v("optimizer", optimizer, "adamw decouples the weight decay", one_of({"adam", "adamw"}));
+    v("adam_form", adam_form, "where epsilon is added, as PyTorch or as Keras does",
+      one_of({"torch", "keras"}));
+    v("lr", lr, "learning rate", at_least(0));
+    v("beta1", beta1, "decay of the first moment", between(0, 0.999999));
+    v("beta2", beta2, "decay of the second moment", between(0, 0.9999999));
+    v("adam_epsilon", adam_epsilon, "added to the root of the second moment", between(0, 1));
+    v("weight_decay", weight_decay, "of kernels; biases, norms and positions are left out",
+      at_least(0));
+    v("schedule", schedule, "learning rate over time", one_of({"plateau", "cosine", "constant"}));
+    v("warmup_steps", warmup_steps, "steps of linear warm-up", at_least(0));
+    v("min_lr", min_lr, "floor of the learning rate", at_least(0));
+    v("reduce_factor", reduce_factor, "plateau: factor on the learning rate", between(0, 1));
+    v("reduce_patience", reduce_patience, "plateau: epochs without progress before a reduction",
+      at_least(0));
+    v("num_epochs", num_epochs, "most epochs", at_least(0));
+    v("num_steps", num_steps, "most optimiser steps; 0 = no limit but num_epochs", at_least(0));
+    v("patience", patience, "epochs without progress before the run stops; 0 = never", at_least(0));
+    v("min_delta", min_delta, "smallest drop of the validation loss that counts as progress",
+      at_least(0));
+    v("ema_momentum", ema_momentum,
+      "moving average of the weights, used for validation and the final "
+      "model; 0 = off",
+      between(0, 0.9999999));
+    v("precision", precision, "bf16 needs a GPU", one_of({"fp32", "bf16"}));
+    v("seed", seed, "of initial weights, order and dropout", at_least(0));
+    v("device", device, "where to compute", one_of({"auto", "cpu", "cuda"}));
+    v("threads", threads, "CPU threads; 0 = all this process may use", between(0, 1024));
+    v("init_from", init_from, "weights (.safetensors) to start from");
+    v("max_non_finite_steps", max_non_finite_steps,
+      "stop after this many steps in a row with a non-finite loss or gradient", at_least(1));
+    v("checkpoint_every_steps", checkpoint_every_steps,
+      "checkpoint this often besides at each epoch's end; 0 = only then", at_least(0));
+    v("keep_checkpoints", keep_checkpoints, "newest checkpoints kept besides the best",
+      at_least(1));
+  }
+};
+
+struct ValidationConfig {
+  int64_t every = 1;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("every", every, "epochs between validations", at_least(1));
+  }
+};
+
+struct InferenceConfig {
+  int64_t batch_size = 32;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("batch_size", batch_size, "samples per forward pass", between(1, 1 << 20));
+  }
+};
+
+struct LoggingConfig {
+  bool tensorboard = true;
+  int64_t every_steps = 1;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("tensorboard", tensorboard, "write TensorBoard event files");
+    v("every_steps", every_steps, "steps between TensorBoard points", at_least(1));
+  }
+};
+
+struct Config {
+  DataConfig data;
+  FeaturesConfig features;
+  ModelConfig model;
+  LossConfig loss;
+  TrainingConfig training;
+  ValidationConfig validation;
+  InferenceConfig inference;
+  LoggingConfig logging;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("data", data, "data sets and splits");
+    v("features", features, "how snapshots become tokens");
+    v("model", model, "the quantum transformer");
+    v("loss", loss, "the training loss");
+    v("training", training, "optimisation and checkpoints");
+    v("validation", validation, "validation during training");
+    v("inference", inference, "evaluate and predict");
+    v("logging", logging, "what a run writes besides metrics.jsonl");
+  }
+};
+
+}  // namespace stemfabric

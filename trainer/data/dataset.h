@@ -1,0 +1,77 @@
+// Reading a data set folder: <root>/{train,validation}/shard-*.safetensors (+ manifest.json).
+// Format: docs/dataset.md. Shards are memory-mapped; a sample is copied only into a batch.
+//
+//   tensor in a shard | shape          | dtype
+//   inputs            | [N, T, F]      | f32
+//   input_mask        | [N, T]         | u8    1 = token present
+//   targets           | [N, 6, T, out] | f32   stems in the order of trainer/stems.h
+//   target_mask       | [N, 6, T, out] | u8    1 = element supervised
+//   stem_weight       | [N, 6]         | f32
+// All shards of a folder agree in T, F and out. `ids` in __metadata__ is a JSON list of N strings
+// (optional: "shard-00000:3" stands in). Errors are InputErrors that name file and tensor.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/memory/buffer.h"
+
+namespace stemfabric {
+
+// Mean and 1/deviation per input feature, [F] each, from the training split.
+struct InputStatistics {
+  std::vector<float> mean;
+  std::vector<float> scale;
+};
+
+// One batch on the host, in fixed buffers; rows beyond `size` are zero (masked).
+struct Batch {
+  Batch(int64_t capacity, int64_t tokens, int64_t features, int64_t outputs);
+  int64_t capacity;
+  int64_t size = 0;
+  Tensor inputs;                 // [capacity, T, F] f32
+  Tensor input_mask;             // [capacity, T] u8
+  Tensor targets;                // [capacity, 6, T, out] f32
+  Tensor target_mask;            // [capacity, 6, T, out] u8
+  Tensor stem_weight;            // [capacity, 6] f32
+  std::vector<int64_t> samples;  // indices in the data set
+};
+
+class Dataset {
+ public:
+  // `folder` holds shard-*.safetensors; samples are numbered in shard order (by file name).
+  explicit Dataset(const std::filesystem::path& folder);
+  ~Dataset();
+  Dataset(Dataset&&) noexcept;
+  Dataset& operator=(Dataset&&) noexcept;
+
+  int64_t size() const;
+  int64_t tokens() const;
+  int64_t features() const;
+  int64_t outputs() const;
+  const std::string& id(int64_t sample) const;
+  const std::string& hash() const;  // SHA-256 over the shards' contents
+  void gather(std::span<const int64_t> samples, Batch& batch) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// A whole data set folder. A folder that itself holds shards is taken as a training split alone;
+// the manifest and the validation split may be missing.
+struct DatasetFolder {
+  std::filesystem::path root;
+  std::optional<Dataset> train;
+  std::optional<Dataset> validation;
+  std::optional<InputStatistics> statistics;  // from manifest.json
+  std::string manifest;                       // its JSON text, empty if there is none
+  std::string hash;                           // over both splits
+};
+DatasetFolder open_dataset(const std::filesystem::path& root);
+
+}  // namespace stemfabric

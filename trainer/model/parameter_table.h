@@ -1,0 +1,52 @@
+// Every parameter of the model: name, shape, initial distribution, place in the one block that
+// optimiser, checkpoint and export share. Names: docs/weights.md.
+//
+// Kernels that one product uses together lie side by side: q, k and v are column slices of one
+// [dim, 3·dim] matrix, the six hidden layers of one [dim, 6·dim]. A named parameter is then a view
+// with strided rows. Kernels come first in the block, so that weight decay is one range.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/core/tensor_view.h"
+#include "trainer/config/config.h"
+
+namespace stemfabric {
+
+enum class Initializer : uint8_t { kZeros, kOnes, kGlorotUniform, kPositions };
+
+struct ParameterInfo {
+  std::string name;  // "blocks.0.attn.q.kernel"
+  Shape shape;       // [rows, columns] or [n]
+  Initializer initializer;
+  int64_t offset;      // of the first element in the block, in elements
+  int64_t row_stride;  // in elements; 1 row for vectors
+};
+
+class ParameterTable {
+ public:
+  explicit ParameterTable(const ModelConfig& config);  // all sizes set (no 0)
+
+  const std::vector<ParameterInfo>& entries() const { return entries_; }
+  const ParameterInfo& find(const std::string& name) const;
+  int64_t block_elements() const { return block_elements_; }  // including alignment gaps (zeros)
+  int64_t decayed_elements() const { return decayed_elements_; }  // kernels: [0, decayed_elements)
+  int64_t parameter_count() const;                                // without gaps
+
+  // The named parameter inside a block of block_elements() f32.
+  static TensorView view(const ParameterInfo& info, float* block);
+  static ConstTensorView view(const ParameterInfo& info, const float* block);
+
+  // Fills a block: Glorot uniform kernels, zero biases, unit gammas, positions uniform ±0.05. A
+  // pure function of (seed, parameter name, element); gaps are zero.
+  void initialize(float* block, uint64_t seed) const;
+
+ private:
+  std::vector<ParameterInfo> entries_;
+  int64_t block_elements_ = 0;
+  int64_t decayed_elements_ = 0;
+};
+
+}  // namespace stemfabric
