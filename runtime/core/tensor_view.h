@@ -32,9 +32,11 @@ class BasicTensorView {
   template <typename T>
   BasicTensorView(T* data, const Shape& shape) requires(!std::is_void_v<T>)
       : BasicTensorView(data, kDTypeOf<std::remove_const_t<T>>, shape) {}
-  // A mutable view is also a read-only one.
-  BasicTensorView(const BasicTensorView<false>& other)  // NOLINT(google-explicit-constructor)
-      requires(kConst)
+  // A mutable view is also a read-only one. (A template, so that it is no copy constructor: views
+  // of either kind keep the implicit ones.)
+  template <bool kOther>
+  BasicTensorView(const BasicTensorView<kOther>& other)  // NOLINT(google-explicit-constructor)
+      requires(kConst && !kOther)
       : BasicTensorView(other.data(), other.dtype(), other.shape(), other.strides()) {}
 
   explicit operator bool() const { return data_ != nullptr; }
