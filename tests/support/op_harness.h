@@ -1,0 +1,113 @@
+// What every test of an op needs. The pieces, in the order of a test:
+//
+//   GuardedTensor x = GuardedTensor::random({M, C}, /*seed=*/1);   // data, misaligned by one
+//   element GuardedTensor y({M, C}, DType::kF32);                          // an output: starts as
+//   all NaN run_repeatably({&y}, [&](const ExecutionContext& ctx) {        // 1, 2 and 3 threads,
+//   twice each
+//     activation_forward(ctx, {.activation = kRelu, .x = x.view(), .y = y.view()});
+//   });                                                            // fails unless bits are equal
+//   const auto oracle = relu_oracle<double>(x.values());           // tests/oracles/
+//   const auto naive = relu_oracle<float>(x.values());
+//   expect_within_bound("y", y.values(), widen(naive), oracle);    // tolerance.h
+//   expect_gradient("dx", point, [&] { return loss(point); }, analytic);  // checks the oracle
+//   itself
+//
+// Bytes before, after and between the elements of a tensor hold a NaN pattern: reading them spoils
+// the result, writing them fails the test when the tensor goes out of scope.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/core/tensor_view.h"
+#include "runtime/device/execution_context.h"
+#include "tests/support/tolerance.h"
+
+namespace stemfabric::test {
+
+inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+inline constexpr double kInf = std::numeric_limits<double>::infinity();
+
+// How a tensor lies in memory. Default: row-major, no gaps.
+struct Layout {
+  std::vector<int> order;  // axes from the outermost to the innermost in memory; empty = 0, 1, …
+  int64_t row_gap = 0;     // unused elements after each innermost row
+};
+
+class GuardedTensor {
+ public:
+  // All elements NaN (floating point) or 0xFF bytes (integers). The first element lies one element
+  // after a 64-byte boundary.
+  GuardedTensor(const Shape& shape, DType dtype, const Layout& layout = {});
+  ~GuardedTensor();  // fails the test if a byte that is not an element's was written
+  GuardedTensor(GuardedTensor&& other) noexcept = default;
+  GuardedTensor& operator=(GuardedTensor&&) = delete;
+
+  // Uniform f32 in [low, high), the same for a seed in every layout.
+  static GuardedTensor random(const Shape& shape, uint64_t seed, double low = -1, double high = 1,
+                              const Layout& layout = {});
+  // u8, 1 with the given probability, else 0.
+  static GuardedTensor random_mask(const Shape& shape, uint64_t seed, double ones,
+                                   const Layout& layout = {});
+  static GuardedTensor filled(const Shape& shape, DType dtype, double value,
+                              const Layout& layout = {});
+
+  TensorView view() { return view_; }
+  ConstTensorView view() const { return view_; }
+  int64_t elements() const { return view_.elements(); }
+  // Elements by logical (row-major) index.
+  double get(int64_t index) const;
+  void set(int64_t index, double value);
+  std::vector<double> values() const;
+  void assign(std::span<const double> values);
+  // Are all bytes outside the elements as they were?
+  bool intact() const;
+
+  // All bytes, for comparing bits and putting contents back.
+  const std::vector<std::byte>& bytes() const { return memory_; }
+  void restore(const std::vector<std::byte>& bytes);
+
+ private:
+  std::byte* element(int64_t index) const;
+
+  std::vector<std::byte> memory_;
+  std::vector<bool> is_element_;  // per byte of memory_
+  TensorView view_;
+};
+
+// One CPU context per number of threads, kept for the whole program.
+const ExecutionContext& cpu_context(int threads = 1);
+
+// Runs `op` with 1, 2 and 3 threads, twice each, from the same initial contents of `outputs`, and
+// expects the same bits every time. Afterwards `outputs` hold the result.
+void run_repeatably(const std::vector<GuardedTensor*>& outputs,
+                    const std::function<void(const ExecutionContext&)>& op);
+
+// Expects the analytic gradient of f with respect to `point` to agree with fourth-order central
+// differences, at up to `samples` coordinates. f reads `point`, in float64; `point` is left as it
+// was. Difference allowed: tolerance · (largest gradient + |f|), truncation and rounding of the
+// stencil at this step.
+struct GradientCheck {
+  double step = 1e-3;
+  double tolerance = 1e-8;
+  int samples = 24;
+  uint64_t seed = 1;
+};
+void expect_gradient(const std::string& what, std::span<double> point,
+                     const std::function<double()>& f, std::span<const double> analytic,
+                     const GradientCheck& check = {});
+
+// NaN and infinity rules: exactly the elements for which `spoiled(index)` holds are not finite.
+void expect_non_finite_exactly(const std::string& what, std::span<const double> values,
+                               const std::function<bool(int64_t)>& spoiled);
+
+// Runs `call` and expects an InternalError whose text holds every one of `parts`: the op, the
+// argument at fault and its shape.
+void expect_contract_error(const std::vector<std::string>& parts,
+                           const std::function<void()>& call);
+
+}  // namespace stemfabric::test
