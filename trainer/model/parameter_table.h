@@ -2,11 +2,13 @@
 // optimiser, checkpoint and export share. Names: docs/weights.md.
 //
 // Kernels that one product uses together lie side by side: q, k and v are column slices of one
-// [dim, 3·dim] matrix, the six hidden layers of one [dim, 6·dim]. A named parameter is then a view
-// with strided rows. Kernels come first in the block, so that weight decay is one range.
+// [dim, 3·dim] matrix, the six hidden layers of one [dim, 6·dim]; their biases follow each other.
+// A named parameter is then a view with strided rows. Kernels come first in the block, so that
+// weight decay is one range. Every matrix and vector that a product reads starts at a multiple of
+// 64 bytes.
 #pragma once
 
-#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,15 +24,23 @@ struct ParameterInfo {
   Shape shape;       // [rows, columns] or [n]
   Initializer initializer;
   int64_t offset;      // of the first element in the block, in elements
-  int64_t row_stride;  // in elements; 1 row for vectors
+  int64_t row_stride;  // in elements; the columns of a matrix of its own, n for vectors
 };
 
 class ParameterTable {
  public:
-  explicit ParameterTable(const ModelConfig& config);  // all sizes set (no 0)
+  // All sizes must be set. ConfigError that names the key if they make no model (a size of 0,
+  // heads that do not divide dim, more than 128 columns per head, an odd rotary head, …).
+  explicit ParameterTable(const ModelConfig& config);
 
+  // In the order of the data flow: input, positions, blocks, final norm, heads.
   const std::vector<ParameterInfo>& entries() const { return entries_; }
-  const ParameterInfo& find(const std::string& name) const;
+  const ParameterInfo& find(const std::string& name) const;  // InternalError if there is none
+  bool contains(const std::string& name) const { return index_.contains(name); }
+  // What one product reads: "blocks.N.attn.qkv.{kernel,bias}" [dim, 3·dim] and [3·dim],
+  // "heads.hidden.{kernel,bias}" [dim, 6·dim] and [6·dim]. Not parameters of their own.
+  const ParameterInfo& fused(const std::string& name) const;
+
   int64_t block_elements() const { return block_elements_; }  // including alignment gaps (zeros)
   int64_t decayed_elements() const { return decayed_elements_; }  // kernels: [0, decayed_elements)
   int64_t parameter_count() const;                                // without gaps
@@ -44,7 +54,10 @@ class ParameterTable {
   void initialize(float* block, uint64_t seed) const;
 
  private:
+  struct Layout;
   std::vector<ParameterInfo> entries_;
+  std::map<std::string, std::size_t> index_;  // name -> entry
+  std::map<std::string, ParameterInfo> fused_;
   int64_t block_elements_ = 0;
   int64_t decayed_elements_ = 0;
 };
