@@ -1,8 +1,39 @@
-#include <fmt/core.h>
+// The executable: a table of commands in the order of `stemfabric --help`.
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
 
-#include "runtime/core/check.h"
+#include "trainer/cli/application.h"
 
-int main() {
-  fmt::print(stderr, "stemfabric\n");
-  return 0;
+namespace {
+
+using namespace stemfabric::cli;
+
+// Every command joins here with one line below the heading of its kind.
+constexpr AddCommand kCommands[] = {
+    // Data
+
+    // Training
+
+    // Models at work
+
+    // This installation
+    add_doctor_command,
+};
+
+// An exception that leaves a thread ends the process: with a sentence at least.
+[[noreturn]] void end_in_a_sentence() {
+  std::fputs("stemfabric: error: internal error in a worker thread; please report this as a bug\n",
+             stderr);
+  std::_Exit(1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::set_terminate(end_in_a_sentence);
+  return run_application(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc),
+                         kCommands);
 }

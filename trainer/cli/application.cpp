@@ -1,0 +1,280 @@
+#include "trainer/cli/application.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <system_error>
+
+#include "runtime/core/check.h"
+#include "runtime/core/log.h"
+#include "runtime/core/progress.h"
+#include "trainer/config/suggest.h"
+#include "trainer/version.h"
+
+namespace stemfabric::cli {
+namespace {
+
+// Help with "(default: x)" behind every option that takes a value.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(36); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text;
+    if (option->get_type_size() != 0) {
+      if (!option->get_type_name().empty()) {
+        text += " " + get_label(option->get_type_name());
+      }
+      if (option->get_required()) {
+        text += " (required)";
+      } else if (!option->get_default_str().empty() && option->get_default_str() != "[]") {
+        text += " (default: " + option->get_default_str() + ")";
+      }
+    }
+    return text;
+  }
+};
+
+struct GlobalOptions {
+  bool quiet = false;
+  std::string log_format = "text";
+};
+
+void add_global_options(CLI::App& app, GlobalOptions& options) {
+  app.add_flag("--quiet", options.quiet, "No progress display; only warnings and errors");
+  app.add_option("--log-format", options.log_format, "Messages as text or as JSON lines")
+      ->check(CLI::IsMember({"text", "json"}));
+  app.set_version_flag("--version", std::string(version_line()),
+                       "Version and what this build can use");
+}
+
+bool is_option(const std::string& arg) { return arg.size() > 1 && arg.front() == '-'; }
+
+// The first word that is no option: the command. Empty if there is none.
+std::string command_word(const std::vector<std::string>& args) {
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    if (!is_option(args[i])) {
+      return args[i];
+    }
+    if (args[i] == "--log-format") {
+      ++i;  // its value
+    }
+  }
+  return {};
+}
+
+// So that errors in the command line itself already come in the form that was asked for.
+void apply_log_format_early(const std::vector<std::string>& args) {
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    if (args[i] == "--log-format=json" ||
+        (args[i] == "--log-format" && i + 1 < args.size() && args[i + 1] == "json")) {
+      set_log_format(LogFormat::kJson);
+    }
+  }
+}
+
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  return names;
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_lnames()) {
+      names.push_back("--" + name);
+    }
+  }
+  return names;
+}
+
+// What the parser could not place: name it, and the nearest option of the command.
+[[noreturn]] void throw_unknown_argument(const CLI::App& app) {
+  std::vector<std::string> known = option_names(app);
+  std::string help = "stemfabric --help";
+  for (const CLI::App* command : app.get_subcommands()) {
+    const auto own = option_names(*command);
+    known.insert(known.begin(), own.begin(), own.end());
+    help = "stemfabric " + command->get_name() + " --help";
+  }
+  const auto remaining = app.remaining(true);
+  const auto unknown = std::find_if(remaining.begin(), remaining.end(), is_option);
+  if (unknown != remaining.end()) {
+    const std::string name = unknown->substr(0, unknown->find('='));
+    throw UsageError("unknown option '{}' (`{}` lists them){}", name, help,
+                     did_you_mean(name, known));
+  }
+  throw UsageError("unexpected argument '{}'; `{}` shows the usage",
+                   remaining.empty() ? "" : remaining.front(), help);
+}
+
+// `command` is set once it is known, so that errors can be introduced with it.
+void parse(CLI::App& app, const std::vector<std::string>& args, std::string& command) {
+  const std::string word = command_word(args);
+  const auto names = command_names(app);
+  if (!word.empty() && std::find(names.begin(), names.end(), word) == names.end()) {
+    throw UsageError("unknown command '{}' (`stemfabric --help` lists them){}", word,
+                     did_you_mean(word, names));
+  }
+  command = word;
+  try {
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));  // CLI11 takes them reversed
+  } catch (const CLI::Success&) {
+    throw;
+  } catch (const CLI::ExtrasError&) {
+    throw_unknown_argument(app);
+  } catch (const CLI::ParseError& error) {
+    throw UsageError("{}; `stemfabric {}--help` shows the usage", error.what(),
+                     command.empty() ? "" : command + " ");
+  }
+}
+
+int parse_and_run(const std::vector<std::string>& args, std::span<const AddCommand> commands,
+                  std::string& command) {
+  CLI::App app("Trains, evaluates and runs the quantum transformer for music stem separation.",
+               "stemfabric");
+  GlobalOptions global;
+  Run run;
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.option_defaults()->always_capture_default();
+  app.set_help_flag("-h,--help", "Show this help");
+  app.fallthrough();
+  app.require_subcommand(0, 1);
+  add_global_options(app, global);
+  for (const AddCommand add : commands) {
+    add(app, run);
+  }
+  app.footer(
+      "`stemfabric <command> --help` lists the options of a command. Options may be written\n"
+      "--output-dir or --outputDir. Exit status: 0 done, 2 usage or configuration, 3 input data,\n"
+      "75 stopped by a signal after saving a checkpoint (run it again), 1 anything else.");
+  try {
+    parse(app, args, command);
+  } catch (const CLI::CallForVersion& version) {
+    fmt::print("{}\n", version.what());
+    return 0;
+  } catch (const CLI::Success&) {
+    fmt::print("{}", app.help());
+    return 0;
+  }
+  if (!run) {
+    throw UsageError("no command given; `stemfabric --help` lists the commands");
+  }
+  set_log_format(global.log_format == "json" ? LogFormat::kJson : LogFormat::kText);
+  if (global.quiet) {
+    set_progress_enabled(false);
+    set_log_level(LogLevel::kWarning);
+  }
+  return run();
+}
+
+int report(const std::string& command, int status, std::string_view message) {
+  const std::string line = fmt::format("stemfabric{}{}: error: {}", command.empty() ? "" : " ",
+                                       command, one_line(message));
+  if (log_format() == LogFormat::kJson) {
+    log_message(LogLevel::kError, line);
+  } else {
+    fmt::print(stderr, "{}\n", line);
+  }
+  return status;
+}
+
+// Output that a full disk or a closed pipe swallowed is no success.
+int flush_output(const std::string& command, int status) {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return report(command, 1,
+                  fmt::format("standard output could not be written: {}", std::strerror(errno)));
+  }
+  return status;
+}
+
+constexpr std::string_view kOutOfMemory =
+    "not enough memory; use a smaller training.batch_size (with more "
+    "training.gradient_accumulation_steps), a smaller model or a machine with more memory";
+
+}  // namespace
+
+std::vector<std::string> normalise_option_names(std::vector<std::string> args) {
+  for (auto& arg : args) {
+    if (arg == "--") {
+      break;
+    }
+    if (!arg.starts_with("--")) {
+      continue;
+    }
+    const std::size_t end = std::min(arg.find('='), arg.size());
+    std::string name;
+    for (std::size_t i = 0; i < end; ++i) {
+      const auto c = static_cast<unsigned char>(arg[i]);
+      if (std::isupper(c) != 0) {
+        name += i > 2 ? "-" : "";
+        name += static_cast<char>(std::tolower(c));
+      } else {
+        name += arg[i];
+      }
+    }
+    arg.replace(0, end, name);
+  }
+  return args;
+}
+
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n' || c == '\r' || c == '\t') {
+      line += ' ';
+    } else if (byte < 0x20 || byte == 0x7f) {
+      line += fmt::format("\\x{:02x}", byte);
+    } else {
+      line += c;
+    }
+  }
+  while (!line.empty() && line.back() == ' ') {
+    line.pop_back();
+  }
+  return line;
+}
+
+int run_application(std::vector<std::string> args, std::span<const AddCommand> commands) {
+  std::string command;
+  try {
+    args = normalise_option_names(std::move(args));
+    if (args.size() == 2 && args[0] == "help") {
+      args = {args[1], "--help"};
+    }
+    apply_log_format_early(args);
+    const int status = parse_and_run(args, commands, command);
+    return flush_output(command, status);
+  } catch (const Error& error) {
+    return report(command, exit_status(error.kind()), error.what());
+  } catch (const std::bad_alloc&) {
+    return report(command, exit_status(ErrorKind::kOutOfMemory), kOutOfMemory);
+  } catch (const std::length_error&) {
+    return report(command, exit_status(ErrorKind::kOutOfMemory), kOutOfMemory);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(command, exit_status(ErrorKind::kIo),
+                  fmt::format("{}: {}", error.path1().string(), error.code().message()));
+  } catch (const std::system_error& error) {
+    return report(command, exit_status(ErrorKind::kIo),
+                  fmt::format("the operating system refused: {}", error.code().message()));
+  } catch (const std::exception& error) {
+    return report(command, exit_status(ErrorKind::kInternal),
+                  fmt::format("internal error ({}); please report this as a bug", error.what()));
+  } catch (...) {
+    return report(command, exit_status(ErrorKind::kInternal),
+                  "internal error of unknown kind; please report this as a bug");
+  }
+}
+
+}  // namespace stemfabric::cli
