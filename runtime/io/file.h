@@ -57,8 +57,9 @@ void write_text_file(const std::filesystem::path& path, std::string_view text); 
 void create_directory_atomically(const std::filesystem::path& target,
                                  const std::function<void(const std::filesystem::path&)>& fill);
 
-// mkdir -p with an IoError that names the path and the reason.
-void create_directories(const std::filesystem::path& path);
+// mkdir -p with an IoError that names the path and the reason. (Not create_directories: argument
+// lookup would find the one of std::filesystem too.)
+void make_directories(const std::filesystem::path& path);
 
 // SHA-256 as 64 lower-case hex digits.
 class Sha256 {

@@ -1,0 +1,214 @@
+#include "runtime/io/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "runtime/core/check.h"
+#include "tests/support/paths.h"
+
+namespace stemfabric {
+namespace {
+
+namespace fs = std::filesystem;
+using test::TempDir;
+using testing::AllOf;
+using testing::HasSubstr;
+
+template <typename F>
+std::string io_error(F&& f) {
+  try {
+    f();
+  } catch (const IoError& error) {
+    return error.what();
+  }
+  return "no IoError";
+}
+
+int entries(const fs::path& folder) {
+  return static_cast<int>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+TEST(File, WritesAndReads) {
+  const TempDir dir;
+  const std::string text =
+      "line\n\0with NUL\xff"
+      "end";
+  write_text_file(dir / "a.txt", text);
+  EXPECT_EQ(read_text_file(dir / "a.txt"), text);
+  const MappedFile map(dir / "a.txt");
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size()),
+            text);
+  write_text_file(dir / "a.txt", "");
+  EXPECT_EQ(read_text_file(dir / "a.txt"), "");
+  EXPECT_TRUE(MappedFile(dir / "a.txt").bytes().empty());
+  EXPECT_EQ(entries(dir.path()), 1);
+}
+
+TEST(File, LargeWritesKeepTheirOrder) {
+  const TempDir dir;
+  std::string all;
+  AtomicFile file(dir / "large");
+  for (int i = 0; i < 40; ++i) {
+    const std::string part(static_cast<std::size_t>(1) << (i % 20),
+                           static_cast<char>('a' + i % 26));
+    file.write(part);
+    all += part;
+  }
+  EXPECT_EQ(file.written(), all.size());
+  EXPECT_FALSE(fs::exists(dir / "large"));
+  file.commit();
+  EXPECT_TRUE(read_text_file(dir / "large") == all);
+}
+
+TEST(File, WithoutCommitNothingChanges) {
+  const TempDir dir;
+  write_text_file(dir / "a", "old");
+  {
+    AtomicFile file(dir / "a");
+    file.write("new");
+  }
+  EXPECT_EQ(read_text_file(dir / "a"), "old");
+  EXPECT_EQ(entries(dir.path()), 1);
+}
+
+TEST(File, MovedMapsStayValid) {
+  const TempDir dir;
+  write_text_file(dir / "a", "aaa");
+  write_text_file(dir / "b", "bb");
+  MappedFile a(dir / "a");
+  MappedFile b(std::move(a));
+  MappedFile c(dir / "b");
+  c = std::move(b);
+  EXPECT_EQ(c.bytes().size(), 3U);
+  EXPECT_EQ(c.path(), dir / "a");
+}
+
+TEST(File, ReadErrorsNamePathAndReason) {
+  const TempDir dir;
+  EXPECT_THAT(io_error([&] { MappedFile(dir / "missing"); }),
+              AllOf(HasSubstr((dir / "missing").string()), HasSubstr("No such file")));
+  EXPECT_THAT(io_error([&] { read_text_file(dir / "missing"); }), HasSubstr("No such file"));
+  EXPECT_THAT(io_error([&] { sha256_file(dir / "missing"); }), HasSubstr("No such file"));
+  EXPECT_THAT(io_error([&] { MappedFile{dir.path()}; }), HasSubstr("it is a folder"));
+  EXPECT_THAT(io_error([&] { MappedFile("/dev/zero"); }), HasSubstr("a device"));
+  EXPECT_THAT(io_error([&] { read_text_file(dir.path()); }), HasSubstr("Is a directory"));
+  write_text_file(dir / "big", std::string(100, 'x'));
+  EXPECT_THAT(io_error([&] { read_text_file(dir / "big", 99); }), HasSubstr("at most 99"));
+  EXPECT_EQ(read_text_file(dir / "big", 100).size(), 100U);
+  EXPECT_THAT(io_error([&] { read_text_file("/dev/zero", 1000); }), HasSubstr("at most 1000"));
+}
+
+TEST(File, WriteErrorsNamePathAndReason) {
+  const TempDir dir;
+  EXPECT_THAT(io_error([&] { write_text_file(dir / "no/such/file", "x"); }),
+              AllOf(HasSubstr((dir / "no/such/file").string()), HasSubstr("No such file")));
+  write_text_file(dir / "plain", "x");
+  EXPECT_THAT(io_error([&] { write_text_file(dir / "plain/below", "x"); }),
+              HasSubstr("Not a directory"));
+  EXPECT_THAT(io_error([&] { make_directories(dir / "plain/below"); }),
+              AllOf(HasSubstr("create folder"), HasSubstr((dir / "plain/below").string())));
+  EXPECT_THAT(io_error([&] { make_directories(dir / "plain"); }), HasSubstr("Not a directory"));
+  // A folder stands where the file should go: refused by rename, and nothing stays behind.
+  fs::create_directory(dir / "folder");
+  EXPECT_THAT(io_error([&] { write_text_file(dir / "folder", "x"); }), HasSubstr("folder"));
+  EXPECT_EQ(entries(dir.path()), 2);
+}
+
+TEST(File, UnwritableFolder) {
+  if (::geteuid() == 0) {
+    GTEST_SKIP() << "root may write everywhere";
+  }
+  const TempDir dir;
+  write_text_file(dir / "a", "old");
+  fs::permissions(dir.path(), fs::perms::owner_read | fs::perms::owner_exec);
+  EXPECT_THAT(io_error([&] { write_text_file(dir / "a", "new"); }), HasSubstr("Permission denied"));
+  fs::permissions(dir.path(), fs::perms::owner_all);
+  EXPECT_EQ(read_text_file(dir / "a"), "old");
+}
+
+// A file system without space, played by a limit on the size of files.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit old_{};
+  void (*handler_)(int);
+};
+
+TEST(File, FailedWriteLeavesTheOldFile) {
+  const TempDir dir;
+  const std::string large(1 << 20, 'x');
+  write_text_file(dir / "a", "old");
+  {
+    const FileSizeLimit limit(100 * 1024);
+    EXPECT_THAT(io_error([&] { write_text_file(dir / "a", large); }),
+                AllOf(HasSubstr((dir / "a").string()), HasSubstr("File too large")));
+    EXPECT_THAT(io_error([&] {
+                  create_directory_atomically(dir / "d", [&](const fs::path& folder) {
+                    write_text_file(folder / "small", "x");
+                    write_text_file(folder / "large", large);
+                  });
+                }),
+                HasSubstr("File too large"));
+  }
+  EXPECT_EQ(read_text_file(dir / "a"), "old");
+  EXPECT_EQ(entries(dir.path()), 1);
+}
+
+TEST(File, FolderAppearsWholeOrNotAtAll) {
+  const TempDir dir;
+  create_directory_atomically(dir / "d", [&](const fs::path& folder) {
+    EXPECT_FALSE(fs::exists(dir / "d"));
+    fs::create_directory(folder / "sub");
+    write_text_file(folder / "sub/x", "x");
+  });
+  EXPECT_EQ(read_text_file(dir / "d/sub/x"), "x");
+  EXPECT_THAT(io_error([&] { create_directory_atomically(dir / "d", [](const fs::path&) {}); }),
+              HasSubstr("exists already"));
+  // Also an empty folder, which a plain rename would replace, when it appears meanwhile.
+  EXPECT_THAT(io_error([&] {
+                create_directory_atomically(
+                    dir / "e", [&](const fs::path&) { fs::create_directory(dir / "e"); });
+              }),
+              HasSubstr("File exists"));
+  EXPECT_THROW(
+      create_directory_atomically(dir / "f", [](const fs::path&) { throw InputError("stop"); }),
+      InputError);
+  EXPECT_EQ(entries(dir.path()), 2);
+  create_directory_atomically(fs::path(dir / "g").string() + "/", [](const fs::path&) {});
+  EXPECT_TRUE(fs::is_directory(dir / "g"));
+}
+
+TEST(File, Sha256KnownAnswers) {
+  // FIPS 180-4 examples.
+  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  const TempDir dir;
+  write_text_file(dir / "a", std::string(1000000, 'a') + std::string(3000000, 'b'));
+  Sha256 hash;
+  for (int i = 0; i < 4; ++i) {
+    hash.update(std::string(1000000, i == 0 ? 'a' : 'b'));
+  }
+  EXPECT_EQ(sha256_file(dir / "a"), hash.hex());
+  write_text_file(dir / "m", std::string(1000000, 'a'));
+  EXPECT_EQ(sha256_file(dir / "m"),
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+}  // namespace
+}  // namespace stemfabric

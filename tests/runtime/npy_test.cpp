@@ -1,0 +1,186 @@
+#include "runtime/io/npy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "runtime/core/check.h"
+#include "tests/support/paths.h"
+
+namespace stemfabric {
+namespace {
+
+using test::TempDir;
+using testing::HasSubstr;
+
+// The bytes that numpy.save writes for a header text, padded as numpy does.
+std::string npy_bytes(std::string header, const std::string& data, int version = 1) {
+  const std::size_t prefix = version == 1 ? 10 : 12;
+  header.append(63 - (prefix + header.size()) % 64, ' ');
+  header += '\n';
+  std::string bytes = "\x93NUMPY";
+  bytes += static_cast<char>(version);
+  bytes += '\0';
+  for (std::size_t i = 0; i < prefix - 8; ++i) {
+    bytes += static_cast<char>(header.size() >> (8 * i) & 0xff);
+  }
+  return bytes + header + data;
+}
+
+std::string raw(const std::vector<float>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * 4};
+}
+
+std::string refusal(const std::string& bytes) {
+  const TempDir dir;
+  write_text_file(dir / "x.npy", bytes);
+  try {
+    read_npy(dir / "x.npy");
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("x.npy"));
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Npy, RoundTripOfEveryTypeAndRank) {
+  const TempDir dir;
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kI32, DType::kI64, DType::kU8}) {
+    for (const Shape& shape :
+         {Shape{}, Shape{5}, Shape{1}, Shape{3, 4}, Shape{2, 0, 3}, Shape{2, 1, 3, 1, 2, 2}}) {
+      Tensor tensor(shape, dtype);
+      auto* bytes = static_cast<unsigned char*>(tensor.view().data());
+      std::iota(bytes, bytes + tensor.bytes(), static_cast<unsigned char>(7));
+      write_npy(dir / "x.npy", tensor.view());
+      const Tensor back = read_npy(dir / "x.npy");
+      ASSERT_EQ(back.shape(), shape);
+      ASSERT_EQ(back.dtype(), dtype);
+      EXPECT_EQ(std::memcmp(back.view().data(), bytes, tensor.bytes()), 0);
+    }
+  }
+}
+
+TEST(Npy, WritesWhatNumpyWrites) {
+  const TempDir dir;
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+  write_npy(dir / "x.npy", ConstTensorView(values.data(), Shape{2, 3}));
+  EXPECT_EQ(read_text_file(dir / "x.npy"),
+            npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", raw(values)));
+  write_npy(dir / "x.npy", ConstTensorView(values.data(), Shape{6}));
+  EXPECT_EQ(read_text_file(dir / "x.npy"),
+            npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (6,), }", raw(values)));
+  write_npy(dir / "x.npy", ConstTensorView(values.data(), Shape{}));
+  EXPECT_EQ(read_text_file(dir / "x.npy"),
+            npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", raw({1})));
+}
+
+TEST(Npy, ReadsOtherSpellings) {
+  const TempDir dir;
+  const std::string data = raw({1.5F, -2.0F});
+  for (const int version : {1, 2, 3}) {
+    for (const char* header : {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }",
+                               "{\"shape\":(2,),\"fortran_order\":False,\"descr\":\"<f4\"}",
+                               "{'shape': ( 2 , ), 'descr': '<f4', 'fortran_order': False, }"}) {
+      write_text_file(dir / "x.npy", npy_bytes(header, data, version));
+      const Tensor x = read_npy(dir / "x.npy");
+      EXPECT_EQ(x.shape(), Shape({2}));
+      EXPECT_EQ(x.as<float>()[0], 1.5F);
+      EXPECT_EQ(x.as<float>()[1], -2.0F);
+    }
+  }
+  write_text_file(dir / "x.npy",
+                  npy_bytes("{'descr': '|b1', 'fortran_order': False, 'shape': (3,), }",
+                            std::string("\1\0\1", 3)));
+  EXPECT_EQ(read_npy(dir / "x.npy").as<uint8_t>()[2], 1);
+}
+
+TEST(Npy, RefusesWhatItCannotRead) {
+  const std::string data = raw({1, 2, 3, 4});
+  const auto with = [&](const std::string& header) { return refusal(npy_bytes(header, data)); };
+  EXPECT_EQ(with("{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"), "accepted");
+  EXPECT_THAT(with("{'descr': '>f4', 'fortran_order': False, 'shape': (4,), }"),
+              HasSubstr("'>f4'"));
+  EXPECT_THAT(with("{'descr': '<f2', 'fortran_order': False, 'shape': (8,), }"),
+              HasSubstr("'<f2'"));
+  EXPECT_THAT(with("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }"), HasSubstr("'|O'"));
+  EXPECT_THAT(with("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4,), }"),
+              HasSubstr("structured"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }"),
+              HasSubstr("Fortran"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': 0, 'shape': (4,), }"),
+              HasSubstr("neither True nor False"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (5,), }"),
+              HasSubstr("truncated"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }"),
+              HasSubstr("12 bytes of data, but holds 16"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (-4,), }"),
+              HasSubstr("sizes from 0"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }"),
+              HasSubstr("sizes from 0"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }"),
+              HasSubstr("overflows"));
+  EXPECT_THAT(
+      with("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4294967296, 4294967296), }"),
+      HasSubstr("overflows"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,4), }"),
+              HasSubstr("more than 6"));
+  EXPECT_THAT(with("{'descr': '<f4', 'descr': '<f4', 'shape': (4,), }"), HasSubstr("twice"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False}"), HasSubstr("lacks"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (4,), 'x': 1}"),
+              HasSubstr("unknown key"));
+  EXPECT_THAT(with("{'descr': '<f4', 'fortran_order': False, 'shape': (4,), } x"),
+              HasSubstr("after its end"));
+  EXPECT_THAT(with("{'descr"), HasSubstr("does not end"));
+  EXPECT_THAT(refusal(""), HasSubstr("not an .npy file"));
+  EXPECT_THAT(refusal("PK\3\4 an npz archive is a zip file"), HasSubstr("not an .npy file"));
+  std::string version =
+      npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }", data);
+  version[6] = 4;
+  EXPECT_THAT(refusal(version), HasSubstr("version 4.0"));
+  std::string length =
+      npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }", data, 2);
+  length[10] = 127;
+  EXPECT_THAT(refusal(length), HasSubstr("at most"));
+}
+
+TEST(Npy, EveryTruncationIsRefusedAndEveryBitFlipSurvived) {
+  const std::string whole =
+      npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }", raw({1, 2, 3, 4}));
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    EXPECT_NE(refusal(whole.substr(0, size)), "accepted") << size;
+  }
+  EXPECT_NE(refusal(whole + "x"), "accepted");
+  int accepted = 0;
+  for (std::size_t bit = 0; bit < (whole.size() - 16) * 8; ++bit) {
+    std::string flipped = whole;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
+    accepted += refusal(flipped) == "accepted" ? 1 : 0;
+  }
+  // '<f4' -> '<i4', a space into a tab: few changes give another valid file of the same size.
+  EXPECT_LT(accepted, 80);
+}
+
+TEST(Npy, PartsOfLargeFiles) {
+  const TempDir dir;
+  NpyWriter writer(dir / "x.npy", Shape{100, 3}, DType::kF32);
+  for (int i = 0; i < 100; ++i) {
+    const std::vector<float> row = {static_cast<float>(i), 0.5F, -1.0F};
+    writer.write(std::as_bytes(std::span(row)));
+  }
+  writer.commit();
+  const NpyFile file(dir / "x.npy");
+  EXPECT_EQ(file.shape(), Shape({100, 3}));
+  std::vector<float> part(6);
+  file.copy(97 * 3, 6, part.data());
+  EXPECT_EQ(part, (std::vector<float>{97, 0.5F, -1, 98, 0.5F, -1}));
+  EXPECT_THROW(file.copy(99 * 3, 4, part.data()), InternalError);
+
+  NpyWriter incomplete(dir / "y.npy", Shape{2}, DType::kF32);
+  EXPECT_THROW(incomplete.commit(), InternalError);
+  EXPECT_FALSE(std::filesystem::exists(dir / "y.npy"));
+}
+
+}  // namespace
+}  // namespace stemfabric
