@@ -2,11 +2,11 @@
 // Format: docs/dataset.md. Shards are memory-mapped; a sample is copied only into a batch.
 //
 //   tensor in a shard | shape          | dtype
-//   inputs            | [N, T, F]      | f32
-//   input_mask        | [N, T]         | u8    1 = token present
-//   targets           | [N, 6, T, out] | f32   stems in the order of trainer/stems.h
-//   target_mask       | [N, 6, T, out] | u8    1 = element supervised
-//   stem_weight       | [N, 6]         | f32
+//   inputs            | [N, T, F]      | f32   finite
+//   input_mask        | [N, T]         | u8    1 = token present, 0 = padding
+//   targets           | [N, 6, T, out] | f32   stems in the order of trainer/stems.h; finite
+//   target_mask       | [N, 6, T, out] | u8    1 = element supervised, else 0
+//   stem_weight       | [N, 6]         | f32   factor of the stem in the loss; finite, >= 0
 // All shards of a folder agree in T, F and out. `ids` in __metadata__ is a JSON list of N strings
 // (optional: "shard-00000:3" stands in). Errors are InputErrors that name file and tensor.
 #pragma once
@@ -44,6 +44,7 @@ struct Batch {
 class Dataset {
  public:
   // `folder` holds shard-*.safetensors; samples are numbered in shard order (by file name).
+  // Every value is checked here, so that gather() cannot meet a bad one.
   explicit Dataset(const std::filesystem::path& folder);
   ~Dataset();
   Dataset(Dataset&&) noexcept;
@@ -54,8 +55,20 @@ class Dataset {
   int64_t features() const;
   int64_t outputs() const;
   const std::string& id(int64_t sample) const;
-  const std::string& hash() const;  // SHA-256 over the shards' contents
+  const std::string& hash() const;  // SHA-256 over the shards' names and file hashes
+  // Copies the named samples to the first rows of the batch, which must have the sizes of this
+  // data set and room for them.
   void gather(std::span<const int64_t> samples, Batch& batch) const;
+  // From now on gather() gives stem weights 1 + factor * (w - 1): another correction weight than
+  // the one the shards were made with (DatasetFolder::correction_weight).
+  void rescale_corrections(double factor);
+
+  // File name and SHA-256 of each shard, in order.
+  struct ShardHash {
+    std::string file;
+    std::string sha256;
+  };
+  std::vector<ShardHash> shard_hashes() const;
 
  private:
   struct State;
@@ -69,9 +82,11 @@ struct DatasetFolder {
   std::optional<Dataset> train;
   std::optional<Dataset> validation;
   std::optional<InputStatistics> statistics;  // from manifest.json
+  std::optional<double> correction_weight;    // from manifest.json: in stem_weight already
   std::string manifest;                       // its JSON text, empty if there is none
   std::string hash;                           // over both splits
 };
+// Shards that the manifest lists must be there and have its hashes.
 DatasetFolder open_dataset(const std::filesystem::path& root);
 
 }  // namespace stemfabric
