@@ -1,10 +1,14 @@
 // Reductions with a fixed order: the same bits for any number of threads.
 //
-//   sum_squares     Σ x², in float64, and the number of NaN or infinite elements      x [n] f32
-//   column_sum      out[p, :] += Σ_{m ≡ p (mod P)} x[m, :]                            x [M, N] f32
-//   (rows
-//                   may be strided), out [P, N] f32; P = 1 gives a bias gradient, P = T a position
-//                   table's
+//   sum_squares   Σ x² of the finite elements, and the number of NaN or infinite ones
+//   column_sum    out[p, :] += Σ_{m ≡ p (mod P)} x[m, :]
+//                 P = 1 gives a bias gradient, P = T that of a position table
+//
+//   tensor                | shape  | dtype | written | note
+//   x of sum_squares      | [n]    | f32   |         | contiguous
+//   x of column_sum       | [M, N] | f32   |         | rows may be strided (last stride 1)
+//   out                   | [P, N] | f32   | +=      | contiguous
+// Sums in float64. Deterministic.
 #pragma once
 
 #include "runtime/core/tensor_view.h"
