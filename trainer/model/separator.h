@@ -14,53 +14,52 @@
 #include "runtime/device/execution_context.h"
 #include "runtime/memory/buffer.h"
 #include "trainer/config/config.h"
+#include "trainer/model/activation_plan.h"
+#include "trainer/model/model_pass.h"
 #include "trainer/model/parameter_table.h"
 
 namespace stemfabric {
 
 class Separator {
  public:
-  struct Limits {
-    int64_t batch = 1;  // largest batch and sequence that will be run
-    int64_t tokens = 1;
-    bool training = false;  // plans memory for backward; inference shares much more
-  };
-  // Where the random bits of one forward/backward pair come from (dropout).
-  struct StepRandom {
-    uint64_t seed = 0;
-    uint64_t step = 0;
-    int64_t sample0 = 0;  // global index of the batch's first sample within the step
-  };
+  using Limits = ActivationLimits;
+  using StepRandom = stemfabric::StepRandom;
 
+  // Weights are zero until initialised or read. ctx must outlive the model; its resource provides
+  // all memory. ConfigError if the configuration makes no model.
   Separator(const ExecutionContext& ctx, const ModelConfig& config, const Limits& limits);
   ~Separator();
   Separator(const Separator&) = delete;
   Separator& operator=(const Separator&) = delete;
 
   const ModelConfig& config() const;
+  const Limits& limits() const;
   const ParameterTable& parameters() const;
-  TensorView weights();    // [block_elements] f32
-  TensorView gradients();  // [block_elements] f32; training only; backward adds to it
+  TensorView weights();  // [block_elements] f32
+  ConstTensorView weights() const;
+  TensorView gradients();  // [block_elements] f32; training only; zero at first, backward adds
   // Input statistics, [F] each; 0 and 1 until set.
   TensorView input_mean();
   TensorView input_scale();
 
-  // inputs [B,T,F] f32, mask [B,T] u8 (may be absent). Returns [6,B,T,out] f32, valid until the
-  // next call. training: applies dropout and keeps what backward needs.
+  // inputs [B,T,F] f32, mask [B,T] u8 (may be absent), both contiguous, B and T within the limits.
+  // Returns [6,B,T,out] f32, valid until the next call of forward() or backward(). training:
+  // applies dropout and keeps what backward needs. InputError if the sequence is longer than
+  // max_sequence_length or has another number of features.
   ConstTensorView forward(const ConstTensorView& inputs, const ConstTensorView& mask, bool training,
                           const StepRandom& random);
-  // Where the gradient of the last forward's outputs is to be written, [6,B,T,out].
+  // Where the gradient of the last training forward's outputs is to be written, [6,B,T,out].
   TensorView output_gradient();
-  // Adds to gradients(); uses the last training forward and output_gradient().
+  // Adds to gradients(); uses the last training forward and output_gradient(). Once per forward.
   void backward();
 
-  // Intermediate results of the last training forward by the goldens' names ("embed",
-  // "blocks.0.attn", "blocks.0.ln1", "blocks.0.ff", "blocks.0.ln2"), [B,T,dim], copied; for tests
-  // and inspection.
+  // Intermediate results of the last training forward by name ("embed", "blocks.0.attn",
+  // "blocks.0.ln1", "blocks.0.ff", "blocks.0.ln2"; attn and ff before dropout), [B,T,dim], copied;
+  // for tests and inspection. Not after backward().
   std::map<std::string, Tensor> taps() const;
 
-  // Bytes of the planned activations, and of parameters with everything of the same size.
-  std::size_t activation_bytes() const;
+  std::size_t activation_bytes() const;  // of the planned arena
+  std::size_t parameter_bytes() const;   // of weights, and gradients if training
 
  private:
   struct State;

@@ -1,0 +1,24 @@
+#include "kernels/standardize/standardize.h"
+
+#include "kernels/standardize/standardize_cpu.h"
+
+namespace stemfabric {
+
+void standardize(const ExecutionContext& ctx, const StandardizeArgs& args) {
+  constexpr const char* kOp = "standardize";
+  check_tensor(kOp, "x", args.x, DType::kF32, {-1, -1});
+  const int64_t rows = args.x.dim(0);
+  const int64_t columns = args.x.dim(1);
+  check_tensor(kOp, "mean", args.mean, DType::kF32, {columns});
+  check_tensor(kOp, "scale", args.scale, DType::kF32, {columns});
+  check_tensor(kOp, "y", args.y, DType::kF32, {rows, columns});
+  SF_CHECK(args.x.contiguous() && args.y.contiguous() && args.mean.contiguous() &&
+               args.scale.contiguous(),
+           "standardize: all tensors must be contiguous");
+  if (!ctx.is_cpu()) {
+    throw DeviceError("standardize has no CUDA implementation in this build; use the CPU device");
+  }
+  standardize_cpu(ctx, args);
+}
+
+}  // namespace stemfabric

@@ -1,0 +1,10 @@
+// CPU implementation of standardize.h; arguments are validated.
+#pragma once
+
+#include "kernels/standardize/standardize.h"
+
+namespace stemfabric {
+
+void standardize_cpu(const ExecutionContext& ctx, const StandardizeArgs& args);
+
+}  // namespace stemfabric

@@ -1,0 +1,38 @@
+#include "trainer/model/model_pass.h"
+
+namespace stemfabric {
+
+namespace {
+
+TensorView view_in(const ParameterInfo& info, float* block) {
+  return block == nullptr ? TensorView() : ParameterTable::view(info, block);
+}
+
+DenseParameters dense_of(const ParameterBlocks& blocks, const ParameterInfo& kernel,
+                         const ParameterInfo& bias) {
+  return {.kernel = view_in(kernel, blocks.weights),
+          .bias = view_in(bias, blocks.weights),
+          .kernel_grad = view_in(kernel, blocks.gradients),
+          .bias_grad = view_in(bias, blocks.gradients)};
+}
+
+}  // namespace
+
+DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name) {
+  return dense_of(blocks, blocks.table.find(name + ".kernel"), blocks.table.find(name + ".bias"));
+}
+
+DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name) {
+  return dense_of(blocks, blocks.table.fused(name + ".kernel"), blocks.table.fused(name + ".bias"));
+}
+
+NormParameters norm_parameters(const ParameterBlocks& blocks, const std::string& name) {
+  const ParameterInfo& gamma = blocks.table.find(name + ".gamma");
+  const ParameterInfo& beta = blocks.table.find(name + ".beta");
+  return {.gamma = view_in(gamma, blocks.weights),
+          .beta = view_in(beta, blocks.weights),
+          .gamma_grad = view_in(gamma, blocks.gradients),
+          .beta_grad = view_in(beta, blocks.gradients)};
+}
+
+}  // namespace stemfabric
