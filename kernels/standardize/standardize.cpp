@@ -1,5 +1,6 @@
 #include "kernels/standardize/standardize.h"
 
+#include "kernels/common/require_cpu.h"
 #include "kernels/standardize/standardize_cpu.h"
 
 namespace stemfabric {
@@ -15,10 +16,8 @@ void standardize(const ExecutionContext& ctx, const StandardizeArgs& args) {
   SF_CHECK(args.x.contiguous() && args.y.contiguous() && args.mean.contiguous() &&
                args.scale.contiguous(),
            "standardize: all tensors must be contiguous");
-  if (!ctx.is_cpu()) {
-    throw DeviceError("standardize has no CUDA implementation in this build; use the CPU device");
-  }
-  standardize_cpu(ctx, args);
+  require_cpu(ctx, kOp);
+  cpu::standardize(ctx, args);
 }
 
 }  // namespace stemfabric

@@ -3,9 +3,9 @@
 
 #include "kernels/common/parallel_for.h"
 
-namespace stemfabric {
+namespace stemfabric::cpu {
 
-void standardize_cpu(const ExecutionContext& ctx, const StandardizeArgs& args) {
+void standardize(const ExecutionContext& ctx, const StandardizeArgs& args) {
   constexpr int64_t kRowsPerTask = 64;
   const int64_t columns = args.x.dim(1);
   const auto* x = args.x.as<float>();
@@ -23,4 +23,4 @@ void standardize_cpu(const ExecutionContext& ctx, const StandardizeArgs& args) {
   });
 }
 
-}  // namespace stemfabric
+}  // namespace stemfabric::cpu

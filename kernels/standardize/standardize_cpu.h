@@ -3,8 +3,8 @@
 
 #include "kernels/standardize/standardize.h"
 
-namespace stemfabric {
+namespace stemfabric::cpu {
 
-void standardize_cpu(const ExecutionContext& ctx, const StandardizeArgs& args);
+void standardize(const ExecutionContext& ctx, const StandardizeArgs& args);
 
-}  // namespace stemfabric
+}  // namespace stemfabric::cpu
