@@ -1,0 +1,41 @@
+#include "kernels/activation/activation.h"
+
+#include "kernels/activation/activation_cpu.h"
+
+namespace stemfabric {
+namespace {
+
+void check_equal(const char* op, const char* name, const ConstTensorView& view,
+                 const Shape& shape) {
+  SF_CHECK(view, "{}: {} is missing", op, name);
+  SF_CHECK(view.dtype() == DType::kF32 && view.shape() == shape && view.contiguous(),
+           "{}: {} has shape {} {}; expected {} f32, contiguous", op, name,
+           view.shape().to_string(), dtype_name(view.dtype()), shape.to_string());
+}
+
+void require_cpu(const char* op, const ExecutionContext& ctx) {
+  if (!ctx.is_cpu()) {
+    throw DeviceError("{} has no CUDA implementation in this build; run it on the CPU.", op);
+  }
+}
+
+}  // namespace
+
+void activation_forward(const ExecutionContext& ctx, const ActivationForwardArgs& args) {
+  const char* op = "activation_forward";
+  check_equal(op, "x", args.x, args.x.shape());
+  check_equal(op, "y", args.y, args.x.shape());
+  require_cpu(op, ctx);
+  cpu::activation_forward(ctx, args);
+}
+
+void activation_backward(const ExecutionContext& ctx, const ActivationBackwardArgs& args) {
+  const char* op = "activation_backward";
+  check_equal(op, "x", args.x, args.x.shape());
+  check_equal(op, "dy", args.dy, args.x.shape());
+  check_equal(op, "dx", args.dx, args.x.shape());
+  require_cpu(op, ctx);
+  cpu::activation_backward(ctx, args);
+}
+
+}  // namespace stemfabric

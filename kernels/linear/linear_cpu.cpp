@@ -1,0 +1,69 @@
+#include "kernels/linear/linear_cpu.h"
+
+#include "kernels/linear/gemm.h"
+
+namespace stemfabric::cpu {
+namespace {
+
+GemmOperand operand(const ConstTensorView& view, bool transposed = false) {
+  return {view.as<float>(), view.stride(0), transposed};
+}
+
+}  // namespace
+
+void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  GemmArgs g{.m = args.x.dim(0),
+             .n = args.kernel.dim(1),
+             .k = args.x.dim(1),
+             .a = operand(args.x),
+             .b = operand(args.kernel),
+             .c = args.y.as<float>(),
+             .c_stride = args.y.stride(0)};
+  if (args.bias) {
+    g.epilogue.bias = args.bias.as<float>();
+  }
+  if (args.row_bias) {
+    g.epilogue.row_bias = args.row_bias.as<float>();
+    g.epilogue.row_bias_stride = args.row_bias.stride(0);
+    g.epilogue.row_bias_period = args.row_bias.dim(0);
+  }
+  if (args.pre_activation) {
+    g.epilogue.pre_activation = args.pre_activation.as<float>();
+    g.epilogue.pre_activation_stride = args.pre_activation.stride(0);
+  }
+  g.epilogue.activation = args.activation;
+  g.epilogue.quantum = args.quantum;
+  gemm(ctx, g);
+}
+
+void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+  GemmArgs g{.m = args.dy.dim(0),
+             .n = args.kernel.dim(0),
+             .k = args.dy.dim(1),
+             .a = operand(args.dy),
+             .b = operand(args.kernel, true),
+             .c = args.dx.as<float>(),
+             .c_stride = args.dx.stride(0),
+             .accumulate = args.accumulate};
+  if (args.input_activation != Activation::kNone) {
+    g.epilogue.gate = args.input_activation;
+    g.epilogue.saved = args.saved.as<float>();
+    g.epilogue.saved_stride = args.saved.stride(0);
+    g.epilogue.quantum = args.quantum;
+  }
+  gemm(ctx, g);
+}
+
+void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
+  gemm(ctx, {.m = args.x.dim(1),
+             .n = args.dy.dim(1),
+             .k = args.x.dim(0),
+             .a = operand(args.x, true),
+             .b = operand(args.dy),
+             .c = args.dkernel.as<float>(),
+             .c_stride = args.dkernel.stride(0),
+             .accumulate = true,
+             .b_column_sum = args.dbias ? args.dbias.as<float>() : nullptr});
+}
+
+}  // namespace stemfabric::cpu
