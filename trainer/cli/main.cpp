@@ -20,6 +20,7 @@ constexpr AddCommand kCommands[] = {
     // Models at work
 
     // This installation
+    add_config_command,
     add_doctor_command,
 };
 

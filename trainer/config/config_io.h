@@ -1,5 +1,6 @@
 // Reading and printing configurations. Every problem is a ConfigError "file:line: key: what is
-// wrong; did you mean '…'?".
+// wrong; did you mean '…'?"; texts that come out of other files of ours (weights, checkpoints) give
+// InputErrors that name that file.
 #pragma once
 
 #include <filesystem>
@@ -25,12 +26,15 @@ struct ConfigOverride {
   std::string origin = "--set";
 };
 
-// Defaults, then the file (and the files it extends), then the overrides in order.
+// Defaults, then the file (first the file that it `extends:`, relative to itself, and so on), then
+// the overrides in order. Only single values are checked; see validate_config.
 LoadedConfig load_config(const std::filesystem::path& file_or_empty,
                          const std::vector<ConfigOverride>& overrides);
 // Splits "a.b=c"; ConfigError if it is not of that form.
 ConfigOverride parse_override(const std::string& text);
 
+// Every key in the order of config.h, with its help text above it or, with_origins, its origin
+// behind it. load_config reads the result back to the same values.
 std::string config_to_yaml(const LoadedConfig& config, bool with_origins);
 std::string config_to_json(const Config& config);  // one line
 Config config_from_json(const std::string& text, const std::string& source);
@@ -38,6 +42,7 @@ std::string model_config_to_json(
     const ModelConfig& config);  // the `config` entry of a weights file
 // Reads such an entry; unknown keys are ignored so that newer files stay readable.
 ModelConfig model_config_from_json(const std::string& text, const std::string& source);
+// JSON Schema (draft 2020-12) of a configuration file, for editors.
 std::string config_json_schema();
 // Rules between fields (heads divide dim, …), naming the keys and their origins.
 void validate_config(const LoadedConfig& config);

@@ -61,4 +61,12 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
   return nearest.empty() ? std::string() : fmt::format("; did you mean '{}'?", nearest);
 }
 
+std::string comma_list(const std::vector<std::string>& words) {
+  std::string list;
+  for (const auto& word : words) {
+    list += (list.empty() ? "" : ", ") + word;
+  }
+  return list;
+}
+
 }  // namespace stemfabric

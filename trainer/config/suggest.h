@@ -18,4 +18,6 @@ std::string nearest_word(std::string_view word, const std::vector<std::string>& 
 // "; did you mean 'x'?" or nothing: the tail of an error message.
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 
+std::string comma_list(const std::vector<std::string>& words);  // "a, b, c"
+
 }  // namespace stemfabric
