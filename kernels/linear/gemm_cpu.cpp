@@ -68,6 +68,10 @@ struct Grid {
 
   Grid(int64_t rows, int64_t columns, int threads)
       : row_panels(rows), column_panels(columns), row_blocks(divide_up(rows, kRowPanels)) {
+    if (row_blocks == 0) {
+      column_blocks = 0;
+      return;
+    }
     // Few blocks are made a multiple of the number of threads, so that none is left over.
     if (row_blocks < 8 * threads) {
       row_blocks = std::min(row_panels, divide_up(row_blocks, threads) * threads);

@@ -37,9 +37,10 @@ T activation_derivative_oracle(Activation activation, const QuantumCoefficients&
   if (activation == Activation::kRelu) {
     return T{1};
   }
-  const T s = sigmoid(x);
-  const T t = std::tanh(x);
-  return T{q.sigmoid} * s * (T{1} - s) + T{q.tanh} * (T{1} - t * t) + T{q.relu};
+  // sigmoid' = 1 / (2 cosh(x/2))², tanh' = 1 / cosh²(x): no difference of nearly equal values.
+  const T sigmoid_root = T{0.5} / std::cosh(x / T{2});
+  const T tanh_root = T{1} / std::cosh(x);
+  return T{q.sigmoid} * sigmoid_root * sigmoid_root + T{q.tanh} * tanh_root * tanh_root + T{q.relu};
 }
 
 template float activation_oracle(Activation, const QuantumCoefficients&, float);
