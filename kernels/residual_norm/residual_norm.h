@@ -3,18 +3,27 @@
 //   sum = residual + dropout(x)           (x absent: sum = residual)
 //   y   = (sum − mean) · rstd · gamma + beta,  rstd = 1/√(population variance + epsilon)
 //
-//   tensor            | shape  | dtype | written | note
-//   x, residual       | [M, C] | f32   |         | x optional
-//   gamma, beta       | [C]    | f32   |         |
-//   sum, y            | [M, C] | f32   | =       | y absent: only the sum is formed
-//   mean, rstd        | [M]    | f32   | =       | absent in inference; saved for backward with sum
-//   dy                | [M, C] | f32   |         |
-//   dsum              | [M, C] | f32   |         | optional: gradient that reaches sum from
-//   elsewhere dresidual         | [M, C] | f32   | =       | may be the same memory as dy or dsum
-//   dx                | [M, C] | f32   | =       | optional: dropout applied to dresidual
-//   dgamma, dbeta     | [C]    | f32   | +=      |
-// All contiguous. Row m is token m mod T of sample m / T. Dropout of element (sample b, token t,
-// channel c): Philox counter (c/8, t, sample0 + b, 0), lane c mod 8. Deterministic.
+//   dsum'     = rstd · (g − mean(g) − xhat · mean(g · xhat)),  g = dy · gamma,
+//               xhat = (sum − mean) · rstd
+//   dresidual = dsum' + dsum,   dx = dropout(dresidual)
+//   dgamma   += Σ_m dy · xhat,  dbeta += Σ_m dy
+//
+//   tensor       | shape  | dtype | written | note
+//   x, residual  | [M, C] | f32   |         | x optional
+//   gamma, beta  | [C]    | f32   |         |
+//   sum          | [M, C] | f32   | =       | may be the same memory as x or residual
+//   y            | [M, C] | f32   | =       | absent: only the sum is formed, nothing else is used
+//   mean, rstd   | [M]    | f32   | =       | absent in inference; saved for backward with sum
+//   dy           | [M, C] | f32   |         | absent if y was: dsum alone is passed on, and sum,
+//                |        |       |         | mean, rstd, gamma, dgamma, dbeta are not used
+//   dsum         | [M, C] | f32   |         | optional: gradient that reaches sum from elsewhere
+//   dresidual    | [M, C] | f32   | =       | may be the same memory as dy or dsum
+//   dx           | [M, C] | f32   | =       | optional: dropout applied to dresidual
+//   dgamma,dbeta | [C]    | f32   | +=      |
+// All contiguous; C >= 1. Row m is token m mod T of sample m / T. Dropout of element (sample b,
+// token t, channel c): Philox counter (c/8, t, sample0 + b, 0), lane c mod 8; a dropped element
+// counts as 0 even where x is not finite. The variance is formed in two passes around the mean.
+// Deterministic.
 // Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
 #pragma once
 
