@@ -1,9 +1,9 @@
 #include "kernels/attention/attention.h"
 
 #include <cmath>
-#include <limits>
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/common/require_cpu.h"
 #include "runtime/core/check.h"
 
 namespace stemfabric {
@@ -54,26 +54,20 @@ Sizes check_common(const char* op, const Args& args) {
   return s;
 }
 
-void check_device(const char* op, const ExecutionContext& ctx) {
-  if (!ctx.is_cpu()) {
-    throw DeviceError("{} has no CUDA implementation in this build; use device: cpu", op);
-  }
-}
-
 }  // namespace
 
 void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
   constexpr const char* kOp = "attention_forward";
   const Sizes s = check_common(kOp, args);
   check_rows(kOp, "o", args.o, s);
-  const bool training = static_cast<bool>(args.o2) || static_cast<bool>(args.u) ||
-                        static_cast<bool>(args.stats);
+  const bool training =
+      static_cast<bool>(args.o2) || static_cast<bool>(args.u) || static_cast<bool>(args.stats);
   if (training) {
     check_rows(kOp, "o2", args.o2, s);
     check_rows(kOp, "u", args.u, s);
     check_stats(kOp, args.stats, s);
   }
-  check_device(kOp, ctx);
+  require_cpu(ctx, kOp);
   attention_cpu::forward(ctx, args);
 }
 
@@ -88,7 +82,7 @@ void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs
   check_rows(kOp, "dq", args.dq, s);
   check_rows(kOp, "dk", args.dk, s);
   check_rows(kOp, "dv", args.dv, s);
-  check_device(kOp, ctx);
+  require_cpu(ctx, kOp);
   attention_cpu::backward(ctx, args);
 }
 

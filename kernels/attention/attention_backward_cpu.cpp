@@ -35,10 +35,10 @@ struct BackwardSizes {
 
 struct BackwardScratch {
   int32_t* index;
-  float *dq;                                     // of the head
-  float *keys_t, *values_t, *keys, *dk, *dv;     // of the key block
-  float *q, *d_o, *c0_d_o, *common;              // of the strip; common = Σ c0 dO over all queries
-  float *a, *dg, *keep;                          // of the strip and a tile of keys
+  float* dq;                                  // of the head
+  float *keys_t, *values_t, *keys, *dk, *dv;  // of the key block
+  float *q, *d_o, *c0_d_o, *common;           // of the strip; common = Σ c0 dO over all queries
+  float *a, *dg, *keep;                       // of the strip and a tile of keys
 
   BackwardScratch(ScratchCutter& cut, const BackwardSizes& s, bool dropout) {
     index = reinterpret_cast<int32_t*>(cut.take(s.tokens));
@@ -321,9 +321,9 @@ void backward_kind(const ExecutionContext& ctx, const AttentionBackwardArgs& arg
 void backward_target(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
   const bool polynomial = args.config.activation != AttentionActivation::kSoftmax;
   const bool dropout = dropout_threshold(args.dropout.p) != 0;
-  auto* const run = polynomial ? (dropout ? &backward_kind<true, true> : &backward_kind<true, false>)
-                               : (dropout ? &backward_kind<false, true>
-                                          : &backward_kind<false, false>);
+  auto* const run = polynomial
+                        ? (dropout ? &backward_kind<true, true> : &backward_kind<true, false>)
+                        : (dropout ? &backward_kind<false, true> : &backward_kind<false, false>);
   run(ctx, args);
 }
 

@@ -118,8 +118,8 @@ class ForwardTask {
     const auto v = rows_of(args_.v);
     pack_transposed(k.head(b_, h_), k.token_stride, scratch_.index, n_, n_padded_, s_.dim,
                     scratch_.keys);
-    pack_rows(v.head(b_, h_), v.token_stride, scratch_.index, n_, n_padded_, s_.dim,
-              s_.dim_padded, 1.0f, scratch_.values);
+    pack_rows(v.head(b_, h_), v.token_stride, scratch_.index, n_, n_padded_, s_.dim, s_.dim_padded,
+              1.0f, scratch_.values);
     if (Kind::kPolynomial && !Kind::kDropout) {
       sum_values();
     }
@@ -211,8 +211,8 @@ class ForwardTask {
     row.z2 = n + hn::GetLane(hn::SumOfLanes(d, z));
     row.w = coef_.gamma / row.z2;
     row.t = hn::GetLane(hn::SumOfLanes(d, t));
-    row.g = coef_.normalized ? n * coef_.b + hn::GetLane(hn::SumOfLanes(d, sum_h)) + coef_.gamma
-                             : 1.0f;
+    row.g =
+        coef_.normalized ? n * coef_.b + hn::GetLane(hn::SumOfLanes(d, sum_h)) + coef_.gamma : 1.0f;
     row.omega = hn::GetLane(hn::SumOfLanes(d, omega));
     for (int r = 0; r < kAttentionDegree; ++r) {
       row.c[r] = coef_.h[r] + row.w * coef_.x[r];
@@ -266,8 +266,9 @@ class ForwardTask {
   // Row r of the strip is query i: O, O2, U and the statistics from the sums.
   void write_row(int64_t i, int64_t r) const {
     const ForwardRow& row = row_[r];
-    const float* sums = scratch_.sums +
-                        (r / kBlockRows * kBlockRows * Kind::kSums + r % kBlockRows) * s_.dim_padded;
+    const float* sums =
+        scratch_.sums +
+        (r / kBlockRows * kBlockRows * Kind::kSums + r % kBlockRows) * s_.dim_padded;
     const int64_t next = kBlockRows * s_.dim_padded;
     const float scale = Kind::kDropout ? dropout_scale(args_.dropout.p) : 1.0f;
     const float inverse_g = 1.0f / row.g;
@@ -282,8 +283,8 @@ class ForwardTask {
           u[e] = o[e];
         }
       } else {
-        const float constant = Kind::kDropout ? sums[Kind::kKeepSum * next + e]
-                                              : scratch_.value_sum[e];
+        const float constant =
+            Kind::kDropout ? sums[Kind::kKeepSum * next + e] : scratch_.value_sum[e];
         const float out = scale * ((coef_.b + row.w) * constant + sums[e]) * inverse_g;
         o[e] = out;
         if constexpr (Kind::kTraining) {
@@ -355,11 +356,10 @@ void forward_target(const ExecutionContext& ctx, const AttentionForwardArgs& arg
     return dropout ? &forward_kind<ForwardKind<kPolynomial, kTraining, true>>
                    : &forward_kind<ForwardKind<kPolynomial, kTraining, false>>;
   };
-  auto* const run = polynomial
-                        ? (training ? pick.template operator()<true, true>()
-                                    : pick.template operator()<true, false>())
-                        : (training ? pick.template operator()<false, true>()
-                                    : pick.template operator()<false, false>());
+  auto* const run = polynomial ? (training ? pick.template operator()<true, true>()
+                                           : pick.template operator()<true, false>())
+                               : (training ? pick.template operator()<false, true>()
+                                           : pick.template operator()<false, false>());
   run(ctx, args);
 }
 

@@ -2,8 +2,8 @@
 //
 // With A the softmax weight of a key, every activation is
 //   G = c0 + R(A),   R(a) = Σ_{r=1..9} c_r aʳ,   c0 = b + w,   c_r = h_r + w x_r,   w = γ / z2
-// where h(a) = Σ h_r aʳ is what sigmoid and tanh add to their value at 0, exp(a) - 1 = Σ x_r aʳ, and
-// z2 = Σ_keys exp(A). R(0) = 0, so a masked key needs no test. Source: docs/attention.md.
+// where h(a) = Σ h_r aʳ is what sigmoid and tanh add to their value at 0, exp(a) - 1 = Σ x_r aʳ,
+// and z2 = Σ_keys exp(A). R(0) = 0, so a masked key needs no test. Source: docs/attention.md.
 #pragma once
 
 #include "kernels/attention/attention.h"
@@ -15,37 +15,36 @@ inline constexpr int kAttentionDegree = 9;
 // Fits on [0, 1] that are zero at 0 and minimise the largest error of the derivative; value and
 // slope are then good to float32 (errors in docs/attention.md). Coefficient r belongs to a^(r+1).
 inline constexpr double kSigmoidMinusHalf[kAttentionDegree] = {
-    0.24999999958528263,    3.3753005254476745e-08, -0.020833936069588683,
-    4.656863174977675e-06,  0.0020641541047834583,  4.597539168543253e-05,
+    0.24999999958528263,     3.3753005254476745e-08, -0.020833936069588683,
+    4.656863174977675e-06,   0.0020641541047834583,  4.597539168543253e-05,
     -0.00027655498107038106, 5.3940529620876996e-05, 3.0945305200025047e-07};
 inline constexpr double kTanh[kAttentionDegree] = {
-    1.0000000911265008,   9.745548573438704e-07, -0.33341782658603175,
+    1.0000000911265008,    9.745548573438704e-07, -0.33341782658603175,
     0.0011282144032591142, 0.12643299384817608,   0.023497189895468357,
     -0.10139047671766856,  0.055788906326189505,  -0.010445910427199683};
 inline constexpr double kExpMinusOne[kAttentionDegree] = {
-    1.0000000000349027,   0.49999999720355925,   0.1666667158221772,
-    0.04166629289961105,  0.008334848188480985,  0.0013853120241677829,
+    1.0000000000349027,     0.49999999720355925,    0.1666667158221772,
+    0.04166629289961105,    0.008334848188480985,   0.0013853120241677829,
     0.00020347471839698755, 2.0609308743193997e-05, 4.578259001048965e-06};
 
 // exp2(f) on [-1/2, 1/2], exact at 0, relative error 2.6e-9.
 inline constexpr int kExp2Degree = 6;
-inline constexpr float kExp2[kExp2Degree + 1] = {
-    1.0f,
-    0.6931472067028321f,
-    0.24022650922288827f,
-    0.05550327226670944f,
-    0.00961805667852609f,
-    0.0013400428177419153f,
-    0.0001546144469646172f};
+inline constexpr float kExp2[kExp2Degree + 1] = {1.0f,
+                                                 0.6931472067028321f,
+                                                 0.24022650922288827f,
+                                                 0.05550327226670944f,
+                                                 0.00961805667852609f,
+                                                 0.0013400428177419153f,
+                                                 0.0001546144469646172f};
 
 // What the configuration contributes, the same for every row.
 struct AttentionCoefficients {
-  float b = 0.0f;                         // G of a key with A = 0, without its inner-softmax part
-  float gamma = 0.0f;                     // weight of the inner softmax
-  float h[kAttentionDegree] = {};         // h(a) = Σ h[r] a^(r+1)
-  float x[kAttentionDegree] = {};         // exp(a) - 1 = Σ x[r] a^(r+1)
-  bool polynomial = true;                 // false: plain softmax, G = A
-  bool normalized = false;                // divide G by its row sum
+  float b = 0.0f;                  // G of a key with A = 0, without its inner-softmax part
+  float gamma = 0.0f;              // weight of the inner softmax
+  float h[kAttentionDegree] = {};  // h(a) = Σ h[r] a^(r+1)
+  float x[kAttentionDegree] = {};  // exp(a) - 1 = Σ x[r] a^(r+1)
+  bool polynomial = true;          // false: plain softmax, G = A
+  bool normalized = false;         // divide G by its row sum
 };
 
 inline AttentionCoefficients attention_coefficients(const AttentionConfig& config) {

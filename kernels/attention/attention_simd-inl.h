@@ -23,7 +23,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using FloatTag = hn::ScalableTag<float>;
 using FloatVec = hn::Vec<FloatTag>;
-inline constexpr int64_t kLanes = HWY_MAX_BYTES / sizeof(float);
+inline constexpr int64_t kLanes = HWY_LANES(float);
 // A register block is kBlockRows x 2 vectors: 16 accumulators of 32 registers with AVX-512, 8 of 16
 // otherwise, enough independent sums to hide the latency of a fused multiply-add.
 inline constexpr int kBlockRows = kLanes >= 16 ? 8 : 4;
@@ -156,7 +156,8 @@ class ScaledExp {
     // t + rest = x · log2(e) · scale, with the rounding of t in rest.
     const FloatVec t = hn::Mul(x, high);
     const FloatVec rest = hn::MulAdd(x, hn::Set(d, low_), hn::MulSub(x, high, t));
-    // Adding 1.5 · 2^23 rounds to an integer; 127 on top leaves the exponent's bits in the low byte.
+    // Adding 1.5 · 2^23 rounds to an integer; 127 on top leaves the exponent's bits in the low
+    // byte.
     const FloatVec magic = hn::Set(d, 12582912.0f + 127.0f);
     const FloatVec shifted = hn::Add(t, magic);
     const FloatVec f = hn::Add(hn::Sub(t, hn::Sub(shifted, magic)), rest);
@@ -206,10 +207,27 @@ struct KeepBits {
   uint32_t head = 0;
 
   // bits[r] = the 32 keep bits of query row0 + r and original key columns 32 · group … + 31.
-  // Writes up to a multiple of 8 rows.
+  // Writes up to a multiple of 8 rows. Of counter (query, 4 · group + c, sample, head), lane n is
+  // column 8 ⌊n/2⌋ + 2 c + (n mod 2).
+#if HWY_TARGET == HWY_SCALAR
+  void group_bits(int64_t row0, int64_t rows, int64_t group, uint64_t* bits) const {
+    for (int64_t r = 0; r < rows; ++r) {
+      bits[r] = 0;
+      for (uint32_t c = 0; c < 4; ++c) {
+        const PhiloxCounter random =
+            philox4x32_10({{static_cast<uint32_t>(row0 + r), 4u * static_cast<uint32_t>(group) + c,
+                            sample, head}},
+                          key);
+        for (uint32_t n = 0; n < 8; ++n) {
+          const uint64_t kept = philox_lane16(random, static_cast<int>(n)) >= threshold ? 1 : 0;
+          bits[r] |= kept << (8 * (n / 2) + 2 * c + n % 2);
+        }
+      }
+    }
+  }
+#else
   void group_bits(int64_t row0, int64_t rows, int64_t group, uint64_t* bits) const {
     const hn::ScalableTag<uint64_t> d;
-    const hn::RepartitionToNarrow<decltype(d)> d32;
     using Vec = hn::Vec<decltype(d)>;
     const Vec low16 = hn::Set(d, 0xFFFFu);
     const Vec below = hn::Set(d, static_cast<uint64_t>(threshold) - 1u);
@@ -221,17 +239,18 @@ struct KeepBits {
                        hn::Set(d, head)};
         rounds(word);
         for (uint64_t n = 0; n < 8; ++n) {
-          // Lane n is column 8 ⌊n/2⌋ + 2 c + (n mod 2); below - lane is negative if it is kept.
+          // below - lane is negative if the weight is kept.
           const Vec w = word[n / 2];
           const Vec lane = hn::And(n % 2 == 0 ? w : hn::ShiftRight<16>(w), low16);
           const Vec bit = hn::ShiftRight<63>(hn::Sub(below, lane));
-          kept = hn::Or(kept, hn::ShiftLeftSame(bit, static_cast<int>(8 * (n / 2) + 2 * c + n % 2)));
+          kept =
+              hn::Or(kept, hn::ShiftLeftSame(bit, static_cast<int>(8 * (n / 2) + 2 * c + n % 2)));
         }
       }
       hn::StoreU(kept, d, bits + r);
     }
-    (void)d32;
   }
+#endif
 
   // tile[r][j] = 1 if the weight of query row0 + r and key index[j] is kept, else 0.
   void tile(int64_t row0, int64_t rows, const int32_t* index, int64_t width, float* out,
@@ -256,6 +275,7 @@ struct KeepBits {
 
   static constexpr int64_t kMaxRows = 64;
 
+#if HWY_TARGET != HWY_SCALAR
  private:
   // Ten Philox rounds on the low halves of 64-bit lanes; the high halves are left as garbage.
   template <typename Vec>
@@ -277,6 +297,7 @@ struct KeepBits {
       k1 += 0xBB67AE85u;
     }
   }
+#endif
 };
 
 inline KeepBits keep_bits(const DropoutConfig& config, int64_t b, int64_t h) {

@@ -1,0 +1,164 @@
+#include "tests/support/attention_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+namespace stemfabric::test {
+namespace {
+
+GuardedTensor tensor_of(const AttentionProblem& p, const std::vector<double>& values,
+                        const Layout& layout) {
+  GuardedTensor tensor({p.batch, p.tokens, p.heads, p.dim}, DType::kF32, layout);
+  if (!values.empty()) {
+    tensor.assign(values);
+  }
+  return tensor;
+}
+
+double largest(const std::vector<double>& x) {
+  double out = 0;
+  for (double v : x) {
+    out = std::max(out, std::abs(v));
+  }
+  return out;
+}
+
+}  // namespace
+
+AttentionRun::AttentionRun(const AttentionProblem& p, const DropoutConfig& dropout,
+                           const Layout& layout)
+    : q(tensor_of(p, p.q, layout)),
+      k(tensor_of(p, p.k, layout)),
+      v(tensor_of(p, p.v, layout)),
+      d_o(tensor_of(p, p.d_o, layout)),
+      key_mask({p.batch, p.tokens}, DType::kU8),
+      o(tensor_of(p, {}, layout)),
+      o2(tensor_of(p, {}, layout)),
+      u(tensor_of(p, {}, layout)),
+      stats({p.batch, p.heads, p.tokens, 4}, DType::kF32),
+      dq(tensor_of(p, {}, layout)),
+      dk(tensor_of(p, {}, layout)),
+      dv(tensor_of(p, {}, layout)),
+      config_{p.activation, static_cast<float>(p.alpha), static_cast<float>(p.beta),
+              static_cast<float>(p.gamma)},
+      dropout_(dropout),
+      masked_(!p.key_mask.empty()) {
+  if (masked_) {
+    key_mask.assign(std::vector<double>(p.key_mask.begin(), p.key_mask.end()));
+  }
+}
+
+AttentionForwardArgs AttentionRun::forward_args(bool training) {
+  AttentionForwardArgs args;
+  args.config = config_;
+  args.q = q.view();
+  args.k = k.view();
+  args.v = v.view();
+  args.o = o.view();
+  args.dropout = dropout_;
+  if (masked_) {
+    args.key_mask = key_mask.view();
+  }
+  if (training) {
+    args.o2 = o2.view();
+    args.u = u.view();
+    args.stats = stats.view();
+  }
+  return args;
+}
+
+void AttentionRun::forward(const ExecutionContext& ctx) {
+  attention_forward(ctx, forward_args(true));
+}
+
+void AttentionRun::inference(const ExecutionContext& ctx) {
+  attention_forward(ctx, forward_args(false));
+}
+
+void AttentionRun::backward(const ExecutionContext& ctx) {
+  AttentionBackwardArgs args;
+  args.config = config_;
+  args.q = q.view();
+  args.k = k.view();
+  args.v = v.view();
+  if (masked_) {
+    args.key_mask = key_mask.view();
+  }
+  args.o = o.view();
+  args.o2 = o2.view();
+  args.u = u.view();
+  args.stats = stats.view();
+  args.d_o = d_o.view();
+  args.dq = dq.view();
+  args.dk = dk.view();
+  args.dv = dv.view();
+  args.dropout = dropout_;
+  attention_backward(ctx, args);
+}
+
+void AttentionRun::run_repeatably() {
+  test::run_repeatably({&o, &o2, &u, &stats}, [&](const auto& ctx) { forward(ctx); });
+  test::run_repeatably({&dq, &dk, &dv}, [&](const auto& ctx) { backward(ctx); });
+}
+
+void expect_attention(const AttentionRun& run, const AttentionProblem& p,
+                      const AttentionResult<double>& expected) {
+  const AttentionResult<float> naive = attention_oracle<float>(p);
+  // dS = A (dA − Σ A dA) cancels where a row is almost one-hot or constant: what is left is the
+  // rounding of numbers of the size of dA, about |dO| |V|, times the other factor of dQ and dK.
+  const double unit = 0x1p-24;
+  const double d_score = unit * largest(p.d_o) * largest(p.v);
+  expect_within_bound("o", run.o.values(), widen(naive.o), expected.o);
+  expect_within_bound("dq", run.dq.values(), widen(naive.dq), expected.dq,
+                      {.absolute = d_score * largest(p.k)});
+  expect_within_bound("dk", run.dk.values(), widen(naive.dk), expected.dk,
+                      {.absolute = d_score * largest(p.q)});
+  expect_within_bound("dv", run.dv.values(), widen(naive.dv), expected.dv);
+}
+
+AttentionProblem random_attention_problem(AttentionActivation activation, int64_t batch,
+                                          int64_t tokens, int64_t heads, int64_t dim, uint64_t seed,
+                                          double score_std) {
+  AttentionProblem p;
+  p.activation = activation;
+  p.batch = batch;
+  p.tokens = tokens;
+  p.heads = heads;
+  p.dim = dim;
+  std::mt19937_64 random(seed);
+  const auto fill = [&](std::vector<double>& x, double size) {
+    x.resize(static_cast<std::size_t>(batch * tokens * heads * dim));
+    for (double& value : x) {
+      // The sum of 12 uniform numbers; the same on every platform, unlike normal_distribution.
+      double sum = -6.0;
+      for (int i = 0; i < 12; ++i) {
+        sum += static_cast<double>(random() >> 11) * 0x1p-53;
+      }
+      value = static_cast<float>(size * sum);
+    }
+  };
+  fill(p.q, std::sqrt(score_std));
+  fill(p.k, std::sqrt(score_std));
+  fill(p.v, 1.0);
+  fill(p.d_o, 1.0);
+  return p;
+}
+
+void pad_keys(AttentionProblem& p) {
+  p.key_mask.assign(static_cast<std::size_t>(p.batch * p.tokens), 0);
+  for (int64_t b = 0; b < p.batch; ++b) {
+    const int64_t open = std::max<int64_t>(1, p.tokens - 1 - b * (p.tokens / 3));
+    std::fill_n(p.key_mask.begin() + b * p.tokens, open, uint8_t{1});
+  }
+}
+
+void mask_keys_at_random(AttentionProblem& p, uint64_t seed, double open) {
+  std::mt19937_64 random(seed);
+  p.key_mask.assign(static_cast<std::size_t>(p.batch * p.tokens), 0);
+  for (uint8_t& bit : p.key_mask) {
+    bit = static_cast<double>(random() >> 11) * 0x1p-53 < open ? 1 : 0;
+  }
+}
+
+}  // namespace stemfabric::test
