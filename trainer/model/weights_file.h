@@ -1,6 +1,7 @@
 // Weights in *.safetensors: the names of docs/weights.md, float32, kernels [in, out];
 // `input.mean` and `input.scale` optional (absent = 0 and 1); the model section of the
-// configuration is the JSON text of the `config` entry of __metadata__.
+// configuration is the JSON text of the `config` entry of __metadata__. Heads may also be numbered
+// ("heads.0.out.kernel" for "heads.vocals.out.kernel"); they are written by name.
 #pragma once
 
 #include <filesystem>
@@ -14,17 +15,19 @@
 
 namespace stemfabric {
 
-// Model configuration stored in a file; sizes that the tensors determine are read from them if the
-// metadata lack them. InputError if the file is no weights file of ours.
+// Model configuration stored in a file. Sizes that the metadata lack or give as 0 are read from the
+// tensors; then the file is checked to hold exactly the tensors of that model, so that what it
+// claims is never larger than what it holds. InputError if it is no weights file of ours.
 ModelConfig read_model_config(const std::filesystem::path& path);
 
-// Reads all parameters into a block laid out by `table`. Missing, extra or wrongly shaped tensors
-// are InputErrors that name file and tensor. Returns the statistics (identity if the file has
-// none).
+// Reads all parameters into a block laid out by `table`; gaps become zero. Missing, extra, wrongly
+// shaped or non-finite tensors are InputErrors that name file and tensor. Returns the statistics
+// (identity if the file has none).
 InputStatistics read_weights(const std::filesystem::path& path, const ParameterTable& table,
                              float* block);
 
-// Returns the file's SHA-256. `metadata` is added beside `config`.
+// Atomic; returns the file's SHA-256. Statistics are left out if they are empty. `metadata` is
+// added beside `config`.
 std::string write_weights(const std::filesystem::path& path, const ModelConfig& config,
                           const ParameterTable& table, const float* block,
                           const InputStatistics& statistics,
