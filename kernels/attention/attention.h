@@ -13,14 +13,13 @@
 //   key_mask    | [B, T]       | u8    |         | optional; 1 = key may be attended to
 //   o           | [B, T, H, D] | f32   | =       | any strides, last stride 1
 //   o2, u       | [B, T, H, D] | f32   | =       | saved for backward; absent in inference
-//   stats       | [B, H, T, 4] | f32   | =       | saved for backward: AttentionRowStats of each row
-//   dq, dk, dv  | [B, T, H, D] | f32   | =       | any strides, last stride 1
-// D: 1 … 128. A masked key is never read and gets dk = dv = 0; NaN elsewhere spoils what depends on
-// it. Scratch memory: O(T) per thread. Deterministic: the same bits for any number of threads. Source of the fused algorithms: docs/attention.md (F1/F4 forward, B2
-// backward); dropout bits: Philox as stated there, independent of tiling and of how a batch is cut.
+//   stats       | [B, H, T, 4] | f32   | =       | saved for backward: AttentionRowStats of each
+//   row dq, dk, dv  | [B, T, H, D] | f32   | =       | any strides, last stride 1
+// D: 1 … 128. A masked key is never read and gets dk = dv = 0. Scratch memory: O(T) per thread.
+// Deterministic: the same bits for any number of threads.
+// Source of the fused algorithms: docs/attention.md. Dropout bits: Philox as stated there,
+// independent of tiling and of how a batch is cut.
 #pragma once
-
-#include <string_view>
 
 #include "kernels/common/philox.h"
 #include "runtime/core/tensor_view.h"

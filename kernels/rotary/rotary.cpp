@@ -1,0 +1,23 @@
+#include "kernels/rotary/rotary.h"
+
+#include <cmath>
+
+#include "kernels/common/require_cpu.h"
+#include "kernels/rotary/rotary_cpu.h"
+#include "runtime/core/check.h"
+
+namespace stemfabric {
+
+void rotary(const ExecutionContext& ctx, const RotaryArgs& args) {
+  check_tensor("rotary", "x", args.x, DType::kF32, {-1, -1, -1, -1});
+  SF_CHECK(args.x.dim(3) % 2 == 0, "rotary: the last dimension of x, {}, must be even",
+           args.x.dim(3));
+  SF_CHECK(args.x.stride(3) == 1, "rotary: the last stride of x is {}; it must be 1",
+           args.x.stride(3));
+  SF_CHECK(std::isfinite(args.base) && args.base > 0, "rotary: base {} must be positive",
+           args.base);
+  require_cpu(ctx, "rotary");
+  cpu::rotary(ctx, args);
+}
+
+}  // namespace stemfabric
