@@ -1,0 +1,36 @@
+// The exponential moving average of the weights:  average = momentum · average + (1 − momentum) · w
+// It starts as a copy of the initial weights.
+#pragma once
+
+#include "runtime/device/execution_context.h"
+#include "runtime/memory/buffer.h"
+
+namespace stemfabric {
+
+class Ema {
+ public:
+  Ema(const ExecutionContext& ctx, double momentum, const ConstTensorView& weights);
+
+  void update(const ExecutionContext& ctx, const ConstTensorView& weights);
+  TensorView average() { return average_.view(); }  // [n] f32, what a checkpoint keeps
+
+ private:
+  double momentum_;
+  Tensor average_;
+};
+
+// Puts the average in the place of the weights while it lives (validation), without a third block.
+class EmaSwap {
+ public:
+  EmaSwap(Ema* ema, const TensorView& weights);  // nullptr: does nothing
+  ~EmaSwap();
+  EmaSwap(const EmaSwap&) = delete;
+  EmaSwap& operator=(const EmaSwap&) = delete;
+
+ private:
+  void swap();
+  Ema* ema_;
+  TensorView weights_;
+};
+
+}  // namespace stemfabric

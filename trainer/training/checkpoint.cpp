@@ -1,0 +1,335 @@
+#include "trainer/training/checkpoint.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "runtime/core/check.h"
+#include "runtime/io/file.h"
+#include "runtime/io/safetensors.h"
+#include "trainer/config/config_io.h"
+#include "trainer/model/weights_file.h"
+#include "trainer/version.h"
+
+namespace stemfabric {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr const char* kFormat = "stemfabric-checkpoint-1";
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kStateFile = "state.json";
+constexpr std::string_view kPrefix = "step-";
+constexpr uint64_t kMaxStateBytes = 64ULL << 20;
+constexpr std::size_t kHashDigits = 64;
+// state.json is exactly kHead + hash + kMiddle + state + kTail.
+constexpr std::string_view kHead = "{\"sha256\":\"";
+constexpr std::string_view kMiddle = "\",\"state\":";
+constexpr std::string_view kTail = "}\n";
+
+// Where each parameter lies: blocks are only valid for the same layout.
+std::string layout_hash(const ParameterTable& table) {
+  Sha256 hash;
+  for (const ParameterInfo& info : table.entries()) {
+    hash.update(fmt::format("{} {} {} {}\n", info.name, info.shape.to_string(), info.offset,
+                            info.row_stride));
+  }
+  hash.update(fmt::format("{}\n", table.block_elements()));
+  return hash.hex();
+}
+
+Json file_entry(const fs::path& folder, const char* name, const std::string& sha256) {
+  return {{"sha256", sha256}, {"bytes", fs::file_size(folder / name)}};
+}
+
+void fill_checkpoint(const fs::path& folder, const RunIdentity& identity,
+                     const TrainingState& state, const ParameterTable& table,
+                     const CheckpointTensors& tensors, const InputStatistics& statistics) {
+  const std::map<std::string, std::string> metadata = {
+      {"step", std::to_string(state.step)}, {"code_revision", std::string(code_revision())}};
+  const std::string model_hash = write_weights(folder / kModelFile, identity.model, table,
+                                               tensors.weights.as<float>(), statistics, metadata);
+  std::vector<NamedTensor> blocks = {{"adam.first_moment", tensors.first_moment},
+                                     {"adam.second_moment", tensors.second_moment}};
+  if (tensors.ema) {
+    blocks.push_back({"ema", tensors.ema});
+  }
+  if (tensors.best) {
+    blocks.push_back({"best", tensors.best});
+  }
+  const std::string optimizer_hash =
+      write_safetensors(folder / kOptimizerFile, blocks, {{"layout", layout_hash(table)}});
+
+  Json json = {{"format", kFormat},
+               {"step", state.step},
+               {"code_version", version()},
+               {"code_revision", code_revision()},
+               {"config", Json::parse(identity.config_json)},
+               {"model", Json::parse(model_config_to_json(identity.model))},
+               {"data_hash", identity.data_hash},
+               {"has_best", static_cast<bool>(tensors.best)},
+               {"training", Json::parse(training_state_to_json(state))},
+               {"files",
+                {{kModelFile, file_entry(folder, kModelFile, model_hash)},
+                 {kOptimizerFile, file_entry(folder, kOptimizerFile, optimizer_hash)}}}};
+  const std::string text = json.dump(1);
+  write_text_file(folder / kStateFile,
+                  fmt::format("{}{}{}{}{}", kHead, sha256_hex(text), kMiddle, text, kTail));
+}
+
+// Two folders change names in one step, so that at no moment the checkpoint is missing.
+void exchange(const fs::path& fresh, const fs::path& target) {
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    return;
+  }
+  // A file system without that call: for a moment only the partial name exists.
+  fs::path old = target;
+  old += ".partial-old";
+  if (::rename(target.c_str(), old.c_str()) != 0 || ::rename(fresh.c_str(), target.c_str()) != 0) {
+    throw IoError("{}: cannot be replaced: {}", target.string(), std::strerror(errno));
+  }
+  fs::rename(old, fresh);
+}
+
+// Under a partial name first: a folder that is half removed is no checkpoint any more.
+void remove_checkpoint(const fs::path& path) {
+  fs::path doomed = path;
+  doomed += ".partial-removed";
+  fs::remove_all(doomed);
+  fs::rename(path, doomed);
+  fs::remove_all(doomed);
+}
+
+// The text of S, after comparing its hash.
+std::string verified_state_text(const fs::path& path) {
+  const std::string text = read_text_file(path, kMaxStateBytes);
+  const std::size_t state_begin = kHead.size() + kHashDigits + kMiddle.size();
+  const std::string_view view = text;
+  if (view.size() < state_begin + kTail.size() || !view.starts_with(kHead) ||
+      view.substr(kHead.size() + kHashDigits, kMiddle.size()) != kMiddle ||
+      !view.ends_with(kTail)) {
+    throw InputError("{}: truncated or no checkpoint state", path.string());
+  }
+  std::string state = text.substr(state_begin, text.size() - state_begin - kTail.size());
+  if (sha256_hex(state) != view.substr(kHead.size(), kHashDigits)) {
+    throw InputError("{}: damaged: its contents do not have the SHA-256 that it states",
+                     path.string());
+  }
+  return state;
+}
+
+void verify_file(const fs::path& path, const Json& entry) {
+  std::error_code failure;
+  const uint64_t have = fs::file_size(path, failure);
+  if (failure) {
+    throw InputError("{}: {}", path.string(), failure.message());
+  }
+  const uint64_t want = entry.at("bytes").get<uint64_t>();
+  if (have != want) {
+    throw InputError("{}: {}: it has {} bytes and state.json says {}", path.string(),
+                     have < want ? "truncated" : "another file", have, want);
+  }
+  if (sha256_file(path) != entry.at("sha256").get<std::string>()) {
+    throw InputError(
+        "{}: damaged or of another checkpoint: it does not have the SHA-256 in state.json",
+        path.string());
+  }
+}
+
+void copy_block(const SafetensorsFile& file, const std::string& name, const TensorView& to) {
+  const ConstTensorView& from = file.at(name);
+  if (from.dtype() != DType::kF32 || !(from.shape() == to.shape())) {
+    throw InputError("{}: {} is {} {}; expected {} f32", file.path().string(), name,
+                     from.shape().to_string(), dtype_name(from.dtype()), to.shape().to_string());
+  }
+  std::memcpy(to.as<float>(), from.as<float>(), to.bytes());
+}
+
+// "a.b.c" -> value, for every leaf of nested objects.
+void flatten(const Json& json, const std::string& prefix, std::map<std::string, Json>& leaves) {
+  for (const auto& [key, value] : json.items()) {
+    const std::string name = prefix.empty() ? key : prefix + "." + key;
+    if (value.is_object()) {
+      flatten(value, name, leaves);
+    } else {
+      leaves[name] = value;
+    }
+  }
+}
+
+// May differ: they do not change what a step computes. What the data keys stand for is compared by
+// the data's hash, and the model's sizes after resolution.
+bool may_differ(const std::string& key) {
+  constexpr std::array kKeys = {"training.num_epochs",
+                                "training.num_steps",
+                                "training.threads",
+                                "training.init_from",
+                                "training.checkpoint_every_steps",
+                                "training.keep_checkpoints",
+                                "training.max_non_finite_steps",
+                                "data.dataset_dir",
+                                "data.train_ratio",
+                                "data.split_seed",
+                                "data.snapshot_targets",
+                                "features.",
+                                "inference.",
+                                "logging.",
+                                "model."};
+  return std::any_of(kKeys.begin(), kKeys.end(), [&](const std::string_view allowed) {
+    return allowed.back() == '.' ? key.starts_with(allowed) : key == allowed;
+  });
+}
+
+void compare(const Json& here, const Json& there, const std::string& prefix, bool all_keys,
+             std::vector<std::string>& out) {
+  std::map<std::string, Json> ours, theirs;
+  flatten(here, prefix, ours);
+  flatten(there, prefix, theirs);
+  for (const auto& [key, value] : ours) {
+    const auto other = theirs.find(key);
+    if (other != theirs.end() && other->second != value && (all_keys || !may_differ(key))) {
+      out.push_back(
+          fmt::format("{} is {} here and {} there", key, value.dump(), other->second.dump()));
+    }
+  }
+}
+
+}  // namespace
+
+std::string checkpoint_name(int64_t step) { return fmt::format("{}{:06}", kPrefix, step); }
+
+int64_t checkpoint_step(const fs::path& path) {
+  const std::string name = path.filename().string();
+  const std::string_view digits =
+      std::string_view(name).substr(std::min(kPrefix.size(), name.size()));
+  if (!name.starts_with(kPrefix) || digits.empty() || digits.size() > 15 ||
+      !std::all_of(digits.begin(), digits.end(),
+                   [](unsigned char c) { return std::isdigit(c) != 0; })) {
+    return -1;
+  }
+  return std::stoll(std::string(digits));
+}
+
+std::vector<fs::path> list_checkpoints(const fs::path& folder) {
+  std::vector<std::pair<int64_t, fs::path>> found;
+  std::error_code missing;
+  for (const auto& entry : fs::directory_iterator(folder, missing)) {
+    const int64_t step = checkpoint_step(entry.path());
+    if (step >= 0 && entry.is_directory()) {
+      found.emplace_back(step, entry.path());
+    }
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<fs::path> paths;
+  for (auto& [step, path] : found) {
+    paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+fs::path write_checkpoint(const fs::path& folder, const RunIdentity& identity,
+                          const TrainingState& state, const ParameterTable& table,
+                          const CheckpointTensors& tensors, const InputStatistics& statistics) {
+  const fs::path target = folder / checkpoint_name(state.step);
+  const auto fill = [&](const fs::path& temporary) {
+    fill_checkpoint(temporary, identity, state, table, tensors, statistics);
+  };
+  if (!fs::exists(target)) {
+    create_directory_atomically(target, fill);
+    return target;
+  }
+  fs::path fresh = target;
+  fresh += ".partial-new";
+  fs::remove_all(fresh);
+  create_directory_atomically(fresh, fill);
+  exchange(fresh, target);
+  fs::remove_all(fresh);
+  return target;
+}
+
+Checkpoint read_checkpoint(const fs::path& path) {
+  const fs::path state_path = path / kStateFile;
+  if (!fs::exists(state_path)) {
+    throw InputError("{}: no checkpoint: it has no {}", path.string(), kStateFile);
+  }
+  const std::string text = verified_state_text(state_path);
+  Checkpoint checkpoint;
+  checkpoint.path = path;
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("format").get<std::string>() != kFormat) {
+      throw InputError("{}: format {} is not one of this version ({})", state_path.string(),
+                       json.at("format").dump(), kFormat);
+    }
+    for (const char* name : {kModelFile, kOptimizerFile}) {
+      verify_file(path / name, json.at("files").at(name));
+    }
+    checkpoint.identity = {
+        .config_json = json.at("config").dump(),
+        .model = model_config_from_json(json.at("model").dump(), state_path.string()),
+        .data_hash = json.at("data_hash").get<std::string>()};
+    checkpoint.code_revision = json.at("code_revision").get<std::string>();
+    checkpoint.has_best = json.at("has_best").get<bool>();
+    checkpoint.state = training_state_from_json(json.at("training").dump(), state_path.string());
+  } catch (const Json::exception& error) {
+    throw InputError("{}: {}", state_path.string(), error.what());
+  }
+  const int64_t named = checkpoint_step(path);
+  if (named >= 0 && named != checkpoint.state.step) {
+    throw InputError(
+        "{}: the folder's name says step {} and its state.json step {}: it was renamed",
+        path.string(), named, checkpoint.state.step);
+  }
+  return checkpoint;
+}
+
+InputStatistics restore_tensors(const Checkpoint& checkpoint, const ParameterTable& table,
+                                const CheckpointTensors& tensors) {
+  const SafetensorsFile file(checkpoint.path / kOptimizerFile);
+  const auto layout = file.metadata().find("layout");
+  if (layout == file.metadata().end() || layout->second != layout_hash(table)) {
+    throw InputError(
+        "{}: its parameters are laid out in another way; resume with the version that wrote it, or "
+        "start from its weights: training.init_from: {}",
+        file.path().string(), (checkpoint.path / kModelFile).string());
+  }
+  copy_block(file, "adam.first_moment", tensors.first_moment);
+  copy_block(file, "adam.second_moment", tensors.second_moment);
+  if (tensors.ema) {
+    copy_block(file, "ema", tensors.ema);
+  }
+  if (checkpoint.has_best) {
+    copy_block(file, "best", tensors.best);
+  }
+  return read_weights(checkpoint.path / kModelFile, table, tensors.weights.as<float>());
+}
+
+void prune_checkpoints(const fs::path& folder, int64_t keep) {
+  const std::vector<fs::path> all = list_checkpoints(folder);
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < all.size(); ++i) {
+    remove_checkpoint(all[i]);
+  }
+}
+
+std::vector<std::string> differences(const RunIdentity& here, const RunIdentity& there) {
+  std::vector<std::string> out;
+  compare(Json::parse(here.config_json), Json::parse(there.config_json), "", false, out);
+  compare(Json::parse(model_config_to_json(here.model)),
+          Json::parse(model_config_to_json(there.model)), "model", true, out);
+  if (here.data_hash != there.data_hash) {
+    out.push_back(fmt::format("the data's hash is {:.12} here and {:.12} there", here.data_hash,
+                              there.data_hash));
+  }
+  return out;
+}
+
+}  // namespace stemfabric

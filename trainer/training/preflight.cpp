@@ -1,0 +1,121 @@
+#include "trainer/training/preflight.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "runtime/core/check.h"
+#include "runtime/core/log.h"
+#include "trainer/training/prefetch.h"
+
+namespace stemfabric {
+namespace {
+
+double percent(int64_t part, int64_t whole) {
+  return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
+std::string mebibytes(std::size_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+void audit_sample(const Batch& batch, DataAudit& audit) {
+  const int64_t tokens = batch.input_mask.shape()[1];
+  const int64_t outputs = batch.targets.shape()[3];
+  const auto* key = batch.input_mask.as<uint8_t>();
+  const auto* mask = batch.target_mask.as<uint8_t>();
+  for (int64_t t = 0; t < tokens; ++t) {
+    audit.present_tokens += key[t] != 0;
+  }
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    for (int64_t t = 0; t < tokens; ++t, mask += outputs) {
+      if (key[t] != 0) {
+        audit.targets[s] += std::count_if(mask, mask + outputs, [](uint8_t m) { return m != 0; });
+      }
+    }
+  }
+}
+
+void log_audit(const char* split, const DataAudit& audit) {
+  std::string shares;
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    shares += fmt::format("{}{} {:.1f} %", s == 0 ? "" : ", ", kStemNames[s],
+                          percent(audit.targets[s], audit.possible_targets));
+  }
+  log_info("{}: {} samples of {} tokens, {:.1f} % present, all values finite; supervised: {}",
+           split, audit.samples, audit.tokens,
+           percent(audit.present_tokens, audit.samples * audit.tokens), shares);
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    if (audit.targets[s] == 0) {
+      log_warning("{}: stem {} has no supervised target: {}", split, kStemNames[s],
+                  std::string_view(split) == "training" ? "its head learns nothing"
+                                                        : "its loss is reported as 0");
+    }
+  }
+}
+
+}  // namespace
+
+DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source) {
+  DataAudit audit{.samples = dataset.size(),
+                  .tokens = dataset.tokens(),
+                  .possible_targets = dataset.size() * dataset.tokens() * dataset.outputs()};
+  Batch batch(1, dataset.tokens(), dataset.features(), dataset.outputs());
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    dataset.gather(std::span(&i, 1), batch);
+    audit_sample(batch, audit);
+  }
+  if (std::accumulate(audit.targets.begin(), audit.targets.end(), int64_t{0}) == 0) {
+    throw InputError(
+        "{}: no target of any stem is supervised on a present token; there is nothing "
+        "to learn from these {} samples",
+        source.string(), audit.samples);
+  }
+  return audit;
+}
+
+MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
+                               const ParameterTable& table, const Separator::Limits& limits) {
+  const Dataset& data = *setup.data.train;
+  const auto block = static_cast<std::size_t>(table.block_elements()) * sizeof(float);
+  const auto sample = static_cast<std::size_t>(
+      data.tokens() * (data.features() * 4 + 1 + kStemCount * data.outputs() * 5));
+  const auto held = static_cast<std::size_t>(
+      Prefetcher::batches(config.gradient_accumulation_steps) * config.batch_size);
+  // Weights, gradients, two moments and the best weights; the moving average if it is on.
+  return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5),
+          .activations = plan_activation_bytes(setup.model, limits),
+          .batches = held * sample};
+}
+
+void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
+                   const ParameterTable& table, const Separator::Limits& limits,
+                   const StepPlan& plan) {
+  const ModelConfig& model = setup.model;
+  log_info("data set {} (hash {:.12}): {} features per token, {} outputs per stem and token",
+           setup.data.root.string(), setup.data.hash, model.input_dim, model.output_dim);
+  log_audit("training", audit_data(*setup.data.train, setup.data.root));
+  if (setup.data.validation) {
+    log_audit("validation", audit_data(*setup.data.validation, setup.data.root / "validation"));
+  } else {
+    log_warning(
+        "{} has no validation split: learning rate, early stopping and the best weights "
+        "go by the training loss",
+        setup.data.root.string());
+  }
+  log_info("model: {} parameters; dim {}, {} blocks, {} heads, feed-forward {}, attention {}",
+           table.parameter_count(), model.dim, model.depth, model.heads, model.dim_ff,
+           model.attention.activation);
+  const MemoryEstimate memory = estimate_memory(config, setup, table, limits);
+  log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
+           mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(memory.batches),
+           mebibytes(memory.total()));
+  log_info(
+      "each step: {} samples ({} x {} micro-batches on 1 process), {} tokens; {} steps per "
+      "epoch",
+      plan.samples_per_step(), plan.batch_size, plan.accumulation,
+      plan.samples_per_step() * setup.data.train->tokens(), plan.steps_per_epoch());
+}
+
+}  // namespace stemfabric

@@ -1,0 +1,39 @@
+// What is said before a run starts: what the data hold, how big the model is, what a step takes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "trainer/model/separator.h"
+#include "trainer/training/sample_order.h"
+#include "trainer/training/training_setup.h"
+
+namespace stemfabric {
+
+struct DataAudit {
+  int64_t samples = 0;
+  int64_t tokens = 0;          // per sample
+  int64_t present_tokens = 0;  // over all samples
+  // Per stem: targets that count in the loss (supervised, on a present token), of how many.
+  std::array<int64_t, kStemCount> targets{};
+  int64_t possible_targets = 0;
+};
+// Reads every sample once. InputError if nothing at all is supervised, for then nothing can be
+// learned. (That every value is finite is checked when the data set is opened.)
+DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source);
+
+struct MemoryEstimate {
+  std::size_t parameters = 0;  // weights, gradients, moments, moving average, best weights
+  std::size_t activations = 0;
+  std::size_t batches = 0;
+  std::size_t total() const { return parameters + activations + batches; }
+};
+MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
+                               const ParameterTable& table, const Separator::Limits& limits);
+
+// Writes all of it to the log.
+void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
+                   const ParameterTable& table, const Separator::Limits& limits,
+                   const StepPlan& plan);
+
+}  // namespace stemfabric

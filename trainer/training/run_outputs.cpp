@@ -1,0 +1,117 @@
+#include "trainer/training/run_outputs.h"
+
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "runtime/io/file.h"
+#include "trainer/model/weights_file.h"
+#include "trainer/version.h"
+
+namespace stemfabric {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+// Paths may hold bytes that are no UTF-8.
+std::string dump(const Json& json) {
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void append_losses(Json& lists, const std::string& name, const LossValues* loss) {
+  lists[name].push_back(loss != nullptr ? Json(loss->total) : Json());
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    lists[name + "_" + std::string(kStemNames[s])].push_back(loss != nullptr ? Json(loss->stem[s])
+                                                                             : Json());
+  }
+}
+
+Json best_entry(const EarlyStopping::State& best, bool by_validation) {
+  if (best.best_epoch == 0) {
+    return nullptr;
+  }
+  return {{"epoch", best.best_epoch},
+          {"step", best.best_step},
+          {"monitored", by_validation ? "validation loss" : "training loss"},
+          {"loss", best.best}};
+}
+
+Json data_entry(const TrainingSetup& setup) {
+  const DatasetFolder& data = setup.data;
+  return {{"folder", data.root.string()},
+          {"hash", data.hash},
+          {"train_samples", data.train->size()},
+          {"validation_samples", data.validation ? data.validation->size() : 0},
+          {"tokens", data.train->tokens()},
+          {"features", data.train->features()},
+          {"outputs", data.train->outputs()}};
+}
+
+}  // namespace
+
+void write_best_model(const std::filesystem::path& path, const TrainingSetup& setup,
+                      const ParameterTable& table, const ConstTensorView& weights,
+                      const EarlyStopping::State& best, bool by_validation) {
+  const std::string hash = write_weights(
+      path, setup.model, table, weights.as<float>(), setup.statistics,
+      {{"step", std::to_string(best.best_step)}, {"code_revision", std::string(code_revision())}});
+  Json json = best_entry(best, by_validation);
+  json["sha256"] = hash;
+  json["data_hash"] = setup.data.hash;
+  std::filesystem::path beside = path;
+  write_text_file(beside.replace_extension(".json"), dump(json));
+}
+
+void write_history(const std::filesystem::path& path, const std::vector<EpochRecord>& history) {
+  Json lists = {{"epoch", Json::array()},
+                {"step", Json::array()},
+                {"lr", Json::array()},
+                {"seconds", Json::array()}};
+  for (const EpochRecord& record : history) {
+    lists["epoch"].push_back(record.epoch);
+    lists["step"].push_back(record.step);
+    lists["lr"].push_back(record.lr);
+    lists["seconds"].push_back(record.seconds);
+    append_losses(lists, "loss", &record.train);
+    append_losses(lists, "val_loss", record.validation ? &*record.validation : nullptr);
+  }
+  write_text_file(path, dump(lists));
+}
+
+void write_summary(const std::filesystem::path& path, const SummaryInputs& in) {
+  const TrainingResult& result = in.result;
+  const bool by_validation = in.setup.data.validation.has_value();
+  Json json = {{"code_version", version()},
+               {"code_revision", code_revision()},
+               {"finished", utc_now()},
+               {"seed", in.config.config.training.seed},
+               {"data", data_entry(in.setup)},
+               {"end", end_name(result.end)},
+               {"steps", result.steps},
+               {"epochs", result.epochs},
+               {"skipped_steps", result.skipped_steps},
+               {"seconds", result.seconds},
+               {"train_loss", result.train_loss},
+               {"validation_loss", result.validation_loss ? Json(*result.validation_loss) : Json()},
+               {"best", best_entry(in.state.early_stopping, by_validation)},
+               {"parameters", in.parameters},
+               {"final_model",
+                {{"file", in.model.path.filename().string()},
+                 {"sha256", in.model.sha256},
+                 {"weights", in.model.weights},
+                 {"h5_missing_because",
+                  in.model.h5_obstacle.empty() ? Json() : Json(in.model.h5_obstacle)}}},
+               {"model", Json::parse(model_config_to_json(in.setup.model))},
+               {"config", Json::parse(in.identity.config_json)}};
+  write_text_file(path, dump(json));
+}
+
+}  // namespace stemfabric

@@ -1,0 +1,47 @@
+// Which samples make which batch: a pure function of (seed, epoch), so that any step of any epoch
+// can be found again without state.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace stemfabric {
+
+// The order of the samples in one epoch (epochs count from 0): a Fisher-Yates shuffle whose draws
+// are Philox words keyed by (seed, epoch); 0, 1, 2, … without shuffling.
+std::vector<int64_t> epoch_order(int64_t samples, uint64_t seed, int64_t epoch, bool shuffle);
+
+// How an epoch is cut: steps of up to batch_size · accumulation samples, each of micro-batches of
+// up to batch_size; the last step and the last micro-batch of an epoch may be smaller.
+struct StepPlan {
+  int64_t samples;  // in the data set, >= 1
+  int64_t batch_size;
+  int64_t accumulation;
+
+  int64_t samples_per_step() const { return batch_size * accumulation; }
+  int64_t steps_per_epoch() const {
+    return (samples + samples_per_step() - 1) / samples_per_step();
+  }
+  int64_t samples_in_step(int64_t step_in_epoch) const;
+  int64_t micro_batches_in_step(int64_t step_in_epoch) const;
+};
+
+// The micro-batches from a given step on, epoch after epoch without end.
+class SampleStream {
+ public:
+  SampleStream(const StepPlan& plan, uint64_t seed, bool shuffle, int64_t epoch,
+               int64_t step_in_epoch);
+  // Valid until the next call.
+  std::span<const int64_t> next();
+
+ private:
+  StepPlan plan_;
+  uint64_t seed_;
+  bool shuffle_;
+  int64_t epoch_;
+  int64_t position_;
+  std::vector<int64_t> order_;
+};
+
+}  // namespace stemfabric

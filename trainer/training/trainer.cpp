@@ -1,0 +1,392 @@
+#include "trainer/training/trainer.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "runtime/core/check.h"
+#include "runtime/core/log.h"
+#include "runtime/core/progress.h"
+#include "runtime/io/file.h"
+#include "trainer/training/preflight.h"
+#include "trainer/training/resume.h"
+#include "trainer/training/run_outputs.h"
+
+namespace stemfabric {
+namespace {
+
+constexpr int64_t kStepsBeforeForecast = 5;
+constexpr std::size_t kSampleIdsLogged = 8;
+
+std::array<std::string, kStemCount> stem_tags(const std::string& prefix) {
+  std::array<std::string, kStemCount> tags;
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    tags[s] = prefix + std::string(kStemNames[s]);
+  }
+  return tags;
+}
+const std::array<std::string, kStemCount> kLossTags = stem_tags("loss/");
+const std::array<std::string, kStemCount> kValidationTags = stem_tags("validation/");
+
+StepPlan step_plan(const TrainingConfig& config, const Dataset& data) {
+  // A batch larger than the data set only costs memory.
+  return {.samples = data.size(),
+          .batch_size = std::min(config.batch_size, data.size()),
+          .accumulation = config.gradient_accumulation_steps};
+}
+
+// num_steps alone limits a run whose num_epochs was not set.
+int64_t epoch_limit(const LoadedConfig& loaded) {
+  const TrainingConfig& training = loaded.config.training;
+  const bool unlimited = training.num_steps > 0 && !loaded.is_set("training.num_epochs");
+  return unlimited ? std::numeric_limits<int64_t>::max() : training.num_epochs;
+}
+
+int64_t total_steps(const TrainingConfig& training, const StepPlan& plan, int64_t max_epochs) {
+  const int64_t per_epoch = plan.steps_per_epoch();
+  const int64_t by_epochs = max_epochs > std::numeric_limits<int64_t>::max() / per_epoch
+                                ? std::numeric_limits<int64_t>::max()
+                                : max_epochs * per_epoch;
+  return training.num_steps > 0 ? std::min(training.num_steps, by_epochs) : by_epochs;
+}
+
+Separator::Limits separator_limits(const StepPlan& plan, const Dataset& data) {
+  return {.batch = plan.batch_size, .tokens = data.tokens(), .training = true};
+}
+
+ExecutionContext::Options context_options(const TrainingConfig& training) {
+  return {.threads = static_cast<int>(training.threads)};
+}
+
+}  // namespace
+
+Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup)
+    : loaded_(config),
+      config_(config.config),
+      options_(options),
+      setup_(std::move(setup)),
+      plan_(step_plan(config_.training, *setup_.data.train)),
+      max_epochs_(epoch_limit(loaded_)),
+      total_steps_(total_steps(config_.training, plan_, max_epochs_)),
+      identity_{.config_json = config_to_json(config_),
+                .model = setup_.model,
+                .data_hash = setup_.data.hash},
+      ctx_(context_options(config_.training)),
+      model_(ctx_, setup_.model, separator_limits(plan_, *setup_.data.train)),
+      optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
+                 model_.parameters().decayed_elements()),
+      objective_(config_.loss.stem_weights, plan_.batch_size),
+      schedule_(schedule_options(config_.training, total_steps_)),
+      stopping_(config_.training.patience, config_.training.min_delta) {
+  initialise_weights(setup_, model_.parameters(), seed(), model_.weights().as<float>());
+  if (config_.training.ema_momentum > 0) {
+    ema_ = std::make_unique<Ema>(ctx_, config_.training.ema_momentum, model_.weights());
+  }
+  step_ = std::make_unique<TrainStep>(
+      ctx_, TrainStep::Options{.grad_clip = config_.training.grad_clip, .seed = seed()}, model_,
+      optimizer_, ema_.get(), objective_);
+  best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
+}
+
+void Trainer::set_statistics() {
+  const auto copy = [](const std::vector<float>& from, const TensorView& to) {
+    SF_CHECK(static_cast<int64_t>(from.size()) == to.elements(), "{} of {} input statistics",
+             from.size(), to.elements());
+    std::memcpy(to.as<float>(), from.data(), to.bytes());
+  };
+  copy(setup_.statistics.mean, model_.input_mean());
+  copy(setup_.statistics.scale, model_.input_scale());
+}
+
+void Trainer::preflight() {
+  log_preflight(config_.training, setup_, model_.parameters(),
+                separator_limits(plan_, *setup_.data.train), plan_);
+}
+
+void Trainer::start() {
+  directory_.emplace(options_.output_dir);
+  std::optional<Checkpoint> checkpoint =
+      choose_checkpoint(options_.resume, directory_->checkpoints(), identity_);
+  if (options_.resume == "never") {
+    const auto aside = directory_->set_aside_earlier_run();
+    if (!aside.empty()) {
+      log_info("starting over; the earlier run was moved to {}", aside.string());
+    }
+  }
+  preflight();
+  if (checkpoint) {
+    restore(*checkpoint);
+  }
+  set_statistics();
+  write_text_file(directory_->root() / "config.yaml", config_to_yaml(effective_config(), false));
+  metrics_ = std::make_unique<MetricsLog>(directory_->metrics(), state_.metrics_bytes);
+  if (config_.logging.tensorboard) {
+    events_ = std::make_unique<TensorBoardWriter>(directory_->tensorboard(), state_.step + 1);
+  }
+  session_begin_ = std::chrono::steady_clock::now();
+  session_first_step_ = state_.step;
+  start_prefetch();
+}
+
+void Trainer::restore(const Checkpoint& checkpoint) {
+  directory_->set_aside_checkpoints_after(checkpoint.state.step);
+  setup_.statistics = restore_tensors(checkpoint, model_.parameters(),
+                                      {.weights = model_.weights(),
+                                       .first_moment = optimizer_.first_moment(),
+                                       .second_moment = optimizer_.second_moment(),
+                                       .ema = ema_ ? ema_->average() : TensorView(),
+                                       .best = best_.view()});
+  state_ = checkpoint.state;
+  optimizer_.set_steps(state_.optimizer_steps);
+  schedule_.restore(state_.schedule);
+  stopping_.restore(state_.early_stopping);
+  has_best_ = checkpoint.has_best;
+  if (has_best_) {
+    save_best_model();  // the file may be of a later epoch than this checkpoint
+  }
+  if (!std::filesystem::equivalent(checkpoint.path.parent_path(), directory_->checkpoints())) {
+    state_.metrics_bytes = 0;  // the metrics of its steps are in another folder
+  } else {
+    checkpointed_step_ = state_.step;
+  }
+  log_info("resuming from {}: step {}, epoch {}", checkpoint.path.string(), state_.step,
+           state_.epoch + 1);
+}
+
+void Trainer::start_prefetch() {
+  batches_ = std::make_unique<Prefetcher>(
+      *setup_.data.train,
+      SampleStream(plan_, seed(), config_.data.shuffle, state_.epoch, state_.step_in_epoch),
+      plan_.batch_size, std::min(plan_.accumulation, plan_.micro_batches_in_step(0)));
+}
+
+bool Trainer::stop_requested() const { return stop_by_caller_ || signals_.received() != nullptr; }
+
+TrainingResult Trainer::run() {
+  start();
+  Progress progress("training", "steps", total_steps_);
+  progress_ = &progress;
+  progress.set_done(state_.step);
+  while (state_.epoch < max_epochs_ && !stopping_.should_stop()) {
+    while (state_.step_in_epoch < plan_.steps_per_epoch() && state_.step < total_steps_ &&
+           !stop_requested()) {
+      take_step();
+    }
+    if (stop_requested()) {
+      return interrupted();
+    }
+    if (state_.step_in_epoch < plan_.steps_per_epoch()) {
+      break;  // num_steps ends within an epoch
+    }
+    if (!end_epoch()) {
+      return interrupted();
+    }
+    if (config_.training.num_steps > 0 && state_.step >= total_steps_) {
+      break;
+    }
+  }
+  progress_ = nullptr;
+  return finish(stopping_.should_stop()       ? TrainingResult::End::kEarlyStopping
+                : state_.epoch >= max_epochs_ ? TrainingResult::End::kEpochs
+                                              : TrainingResult::End::kSteps);
+}
+
+TrainingResult Trainer::dry_run() {
+  preflight();
+  set_statistics();
+  start_prefetch();
+  const StepRecord record = one_step();
+  if (!record.skipped.empty()) {
+    log_warning("the first step would be skipped: {} is not finite", record.skipped);
+  }
+  log_info(
+      "dry run: one step took {} (data {:.0f} %), loss {:.6g}, gradient norm {:.4g}; nothing "
+      "was written",
+      format_duration(record.seconds.total()),
+      100 * record.seconds.seconds[0] / record.seconds.total(), record.loss.total,
+      record.grad_norm);
+  TrainingResult result;
+  result.end = TrainingResult::End::kDryRun;
+  result.steps = 1;
+  result.train_loss = record.loss.total;
+  return result;
+}
+
+StepRecord Trainer::one_step() {
+  StepRecord record{
+      .step = state_.step + 1, .epoch = state_.epoch + 1, .lr = schedule_.lr(state_.step)};
+  std::vector<const Batch*> batches;
+  {
+    const PhaseScope scope(record.seconds, Phase::kData);
+    for (int64_t i = 0; i < plan_.micro_batches_in_step(state_.step_in_epoch); ++i) {
+      batches.push_back(&batches_->next());
+    }
+  }
+  const StepResult result = step_->run(batches, state_.step, record.lr, record.seconds);
+  record.loss = result.loss;
+  record.grad_norm = result.grad_norm;
+  record.samples = result.samples;
+  if (result.non_finite.empty()) {
+    state_.skipped_in_a_row = 0;
+    state_.epoch_sums.add(result.weighted, result.loss.stem, result.counts);
+  } else {
+    note_skipped(record, result.non_finite, batches);
+  }
+  state_.last_lr = record.lr;
+  ++state_.step;
+  ++state_.step_in_epoch;
+  batches_->release();
+  return record;
+}
+
+void Trainer::note_skipped(StepRecord& record, const std::string& where,
+                           const std::vector<const Batch*>& batches) {
+  ++state_.skipped_steps;
+  ++state_.skipped_in_a_row;
+  record.skipped = where;
+  for (const Batch* batch : batches) {
+    for (const int64_t sample : batch->samples) {
+      record.sample_ids.push_back(setup_.data.train->id(sample));
+    }
+  }
+  std::string ids;
+  for (std::size_t i = 0; i < std::min(kSampleIdsLogged, record.sample_ids.size()); ++i) {
+    ids += (i == 0 ? "" : ", ") + record.sample_ids[i];
+  }
+  log_warning("step {} skipped: {} not finite; samples: {}{}", record.step, where, ids,
+              record.sample_ids.size() > kSampleIdsLogged ? ", … (all in metrics.jsonl)" : "");
+}
+
+void Trainer::take_step() {
+  const StepRecord record = one_step();
+  epoch_times_.add(record.seconds);
+  write_step(record);
+  progress_->set_done(state_.step, fmt::format("loss {:.5g}", record.loss.total));
+  const int64_t limit = config_.training.max_non_finite_steps;
+  if (state_.skipped_in_a_row >= limit) {
+    throw NumericError(
+        "training stopped at step {}: {} steps in a row had values that are not finite; in the "
+        "last "
+        "one {}; lower training.lr or set training.grad_clip, and look at the samples that "
+        "{} names",
+        record.step, limit, record.skipped, directory_->metrics().string());
+  }
+  const int64_t done = state_.step - session_first_step_;
+  if (done == kStepsBeforeForecast && total_steps_ > state_.step) {
+    const double per_step = session_seconds() / static_cast<double>(done);
+    log_info("{} per step; at most {} to go", format_duration(per_step),
+             format_duration(per_step * static_cast<double>(total_steps_ - state_.step)));
+  }
+  const int64_t every = config_.training.checkpoint_every_steps;
+  if (every > 0 && state_.step % every == 0 && state_.step_in_epoch < plan_.steps_per_epoch()) {
+    save_checkpoint();  // at the end of an epoch there is one anyway
+  }
+  stop_by_caller_ = stop_by_caller_ || (options_.stop && options_.stop(state_.step));
+}
+
+void Trainer::write_step(const StepRecord& record) {
+  metrics_->append(step_line(record));
+  if (events_ == nullptr || record.step % config_.logging.every_steps != 0) {
+    return;
+  }
+  std::vector<Scalar> scalars = {{"loss/total", record.loss.total},
+                                 {"learning_rate", record.lr},
+                                 {"gradient_norm", record.grad_norm},
+                                 {"seconds_per_step", record.seconds.total()}};
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    scalars.push_back({kLossTags[s], record.loss.stem[s]});
+  }
+  events_->add_scalars(record.step, scalars);
+}
+
+void Trainer::write_epoch_events(const EpochRecord& record) {
+  if (events_ == nullptr) {
+    return;
+  }
+  std::vector<Scalar> scalars = {{"epoch/train_loss", record.train.total}};
+  if (record.validation) {
+    scalars.push_back({"validation/total", record.validation->total});
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      scalars.push_back({kValidationTags[s], record.validation->stem[s]});
+    }
+  }
+  events_->add_scalars(record.step, scalars);
+}
+
+std::optional<LossValues> Trainer::validate() {
+  const PhaseScope scope(epoch_times_, Phase::kValidation);
+  const EmaSwap swap(ema_.get(), model_.weights());
+  return dataset_loss(ctx_, model_, objective_, *setup_.data.validation, plan_.batch_size,
+                      [this] { return stop_requested(); });
+}
+
+bool Trainer::end_epoch() {
+  EpochRecord record{.epoch = state_.epoch + 1,
+                     .step = state_.step,
+                     .lr = state_.last_lr,
+                     .train = state_.epoch_sums.mean()};
+  const bool has_validation = setup_.data.validation.has_value();
+  if (has_validation && record.epoch % config_.validation.every == 0) {
+    record.validation = validate();
+    if (!record.validation) {
+      return false;
+    }
+    metrics_->append(validation_line(record.step, record.epoch, *record.validation,
+                                     setup_.data.validation->size(),
+                                     epoch_times_[Phase::kValidation]));
+  }
+  const bool best = (!has_validation || record.validation) && observe(record);
+  record.seconds = epoch_times_.total();
+  state_.history.push_back(record);
+  state_.epoch = record.epoch;
+  state_.step_in_epoch = 0;
+  state_.epoch_sums = {};
+  metrics_->append(epoch_line(record, best, epoch_times_));
+  write_epoch_events(record);
+  if (best) {
+    save_best_model();
+  }
+  save_checkpoint();
+  log_epoch(record, best);
+  epoch_times_ = {};
+  return true;
+}
+
+bool Trainer::observe(const EpochRecord& record) {
+  const double loss = record.validation ? record.validation->total : record.train.total;
+  const int64_t epochs = record.validation ? config_.validation.every : 1;
+  if (!std::isfinite(loss)) {
+    log_warning("epoch {}: the loss is {}, which counts as no progress", record.epoch, loss);
+  }
+  if (schedule_.observe(loss, epochs)) {
+    log_info("no progress: learning rate lowered to {:.4g}", schedule_.state().lr);
+  }
+  if (!stopping_.observe(loss, record.epoch, record.step, epochs)) {
+    return false;
+  }
+  const ConstTensorView weights = ema_ ? ema_->average() : model_.weights();
+  std::memcpy(best_.as<float>(), weights.as<float>(), best_.bytes());
+  has_best_ = true;
+  return true;
+}
+
+void Trainer::log_epoch(const EpochRecord& record, bool best) const {
+  std::string times;
+  const double total = std::max(epoch_times_.total(), 1e-9);
+  for (std::size_t i = 0; i < kPhaseNames.size(); ++i) {
+    times += fmt::format("{}{} {:.0f} %", i == 0 ? "" : ", ", kPhaseNames[i],
+                         100 * epoch_times_.seconds[i] / total);
+  }
+  log_info("epoch {}: loss {:.6g}{}{}, lr {:.4g}; {}: {}", record.epoch, record.train.total,
+           record.validation ? fmt::format(", validation {:.6g}", record.validation->total) : "",
+           best ? " (best)" : "", record.lr, format_duration(total), times);
+}
+
+double Trainer::session_seconds() const {
+  return seconds_between(session_begin_, std::chrono::steady_clock::now());
+}
+
+}  // namespace stemfabric

@@ -1,0 +1,95 @@
+// The training loop with all that it carries from step to step. Used through run_training().
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "runtime/core/progress.h"
+#include "trainer/report/tensorboard.h"
+#include "trainer/training/checkpoint.h"
+#include "trainer/training/metrics_log.h"
+#include "trainer/training/prefetch.h"
+#include "trainer/training/run_directory.h"
+#include "trainer/training/stop_signal.h"
+#include "trainer/training/train_step.h"
+#include "trainer/training/training.h"
+#include "trainer/training/training_setup.h"
+#include "trainer/training/validation.h"
+
+namespace stemfabric {
+
+class Trainer {
+ public:
+  Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup);
+  TrainingResult run();
+  TrainingResult dry_run();
+
+ private:
+  // Starting
+  void start();
+  void preflight();
+  void set_statistics();
+  void restore(const Checkpoint& checkpoint);
+  void start_prefetch();
+  uint64_t seed() const { return static_cast<uint64_t>(config_.training.seed); }
+
+  // Going on
+  bool stop_requested() const;
+  void take_step();
+  StepRecord one_step();
+  void note_skipped(StepRecord& record, const std::string& where,
+                    const std::vector<const Batch*>& batches);
+  // False if a signal came during validation; the epoch then ends after resuming.
+  bool end_epoch();
+  std::optional<LossValues> validate();
+  bool observe(const EpochRecord& record);  // true: best so far
+  void write_step(const StepRecord& record);
+  void write_epoch_events(const EpochRecord& record);
+  void log_epoch(const EpochRecord& record, bool best) const;
+
+  // Writing (trainer_save.cpp)
+  LoadedConfig effective_config() const;
+  TrainingState snapshot() const;
+  void save_checkpoint();
+  void save_best_model();
+  TrainingResult interrupted();
+  TrainingResult finish(TrainingResult::End end);
+  std::string take_final_weights(TrainingResult::End end);
+  std::optional<double> final_validation_loss(const std::string& which);
+  std::string write_h5_model();
+  double session_seconds() const;
+
+  const LoadedConfig& loaded_;
+  const Config& config_;
+  const TrainOptions& options_;
+  TrainingSetup setup_;
+  StepPlan plan_;
+  int64_t max_epochs_;
+  int64_t total_steps_;
+  RunIdentity identity_;
+  ExecutionContext ctx_;
+  Separator model_;
+  Optimizer optimizer_;
+  std::unique_ptr<Ema> ema_;
+  StemObjective objective_;
+  std::unique_ptr<TrainStep> step_;
+  Tensor best_;  // weights of the best epoch, if has_best_
+  bool has_best_ = false;
+  Schedule schedule_;
+  EarlyStopping stopping_;
+  TrainingState state_;
+  PhaseTimes epoch_times_;
+  std::optional<RunDirectory> directory_;
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<TensorBoardWriter> events_;  // if logging.tensorboard
+  std::unique_ptr<Prefetcher> batches_;
+  StopSignalGuard signals_;
+  Progress* progress_ = nullptr;
+  bool stop_by_caller_ = false;
+  int64_t checkpointed_step_ = -1;
+  int64_t session_first_step_ = 0;
+  std::chrono::steady_clock::time_point session_begin_;
+};
+
+}  // namespace stemfabric

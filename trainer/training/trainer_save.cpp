@@ -1,0 +1,167 @@
+// What the trainer writes: checkpoints, best model, final files.
+#include <fmt/core.h>
+
+#include <cstring>
+#include <limits>
+
+#include "runtime/core/log.h"
+#include "runtime/core/progress.h"
+#include "trainer/export/keras_h5.h"
+#include "trainer/model/weights_file.h"
+#include "trainer/training/run_outputs.h"
+#include "trainer/training/trainer.h"
+#include "trainer/version.h"
+
+namespace stemfabric {
+
+// What the run really uses, so that config.yaml repeats it: the model's sizes, and as many epochs
+// as num_steps takes.
+LoadedConfig Trainer::effective_config() const {
+  LoadedConfig effective = loaded_;
+  effective.config.model = setup_.model;
+  if (max_epochs_ == std::numeric_limits<int64_t>::max()) {
+    const int64_t per_epoch = plan_.steps_per_epoch();
+    effective.config.training.num_epochs = (total_steps_ + per_epoch - 1) / per_epoch;
+  }
+  return effective;
+}
+
+TrainingState Trainer::snapshot() const {
+  TrainingState state = state_;
+  state.optimizer_steps = optimizer_.steps();
+  state.schedule = schedule_.state();
+  state.early_stopping = stopping_.state();
+  state.metrics_bytes = metrics_->bytes();
+  state.seconds = state_.seconds + session_seconds();
+  return state;
+}
+
+void Trainer::save_checkpoint() {
+  const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
+  metrics_->sync();
+  write_checkpoint(directory_->checkpoints(), identity_, snapshot(), model_.parameters(),
+                   {.weights = model_.weights(),
+                    .first_moment = optimizer_.first_moment(),
+                    .second_moment = optimizer_.second_moment(),
+                    .ema = ema_ ? ema_->average() : TensorView(),
+                    .best = has_best_ ? best_.view() : TensorView()},
+                   setup_.statistics);
+  checkpointed_step_ = state_.step;
+  prune_checkpoints(directory_->checkpoints(), config_.training.keep_checkpoints);
+}
+
+void Trainer::save_best_model() {
+  const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
+  write_best_model(directory_->best_model(), setup_, model_.parameters(), best_.view(),
+                   stopping_.state(), setup_.data.validation.has_value());
+}
+
+TrainingResult Trainer::interrupted() {
+  progress_ = nullptr;
+  if (checkpointed_step_ != state_.step) {
+    save_checkpoint();
+  }
+  const char* signal = signals_.received();
+  log_info("stopped{}{} after step {}; everything is saved, the same command goes on from here",
+           signal != nullptr ? " by " : "", signal != nullptr ? signal : "", state_.step);
+  TrainingResult result;
+  result.end = TrainingResult::End::kInterrupted;
+  result.steps = state_.step;
+  result.epochs = state_.epoch;
+  result.skipped_steps = state_.skipped_steps;
+  result.train_loss = state_.epoch_sums.mean().total;
+  result.seconds = snapshot().seconds;
+  return result;
+}
+
+// Best weights of a run that went through its epochs; a run of exactly num_steps steps gives the
+// weights after them.
+std::string Trainer::take_final_weights(TrainingResult::End end) {
+  const TensorView weights = model_.weights();
+  if (end != TrainingResult::End::kSteps && has_best_ && config_.training.patience > 0) {
+    std::memcpy(weights.data(), best_.view().data(), weights.bytes());
+    return fmt::format("best (epoch {})", stopping_.state().best_epoch);
+  }
+  if (ema_) {
+    std::memcpy(weights.data(), ema_->average().data(), weights.bytes());
+    return "last (moving average)";
+  }
+  return "last";
+}
+
+std::optional<double> Trainer::final_validation_loss(const std::string& which) {
+  if (!setup_.data.validation) {
+    return std::nullopt;
+  }
+  if (which.starts_with("best")) {
+    return stopping_.state().best;
+  }
+  if (!state_.history.empty() && state_.history.back().step == state_.step &&
+      state_.history.back().validation) {
+    return state_.history.back().validation->total;
+  }
+  // A last look that later training does not see: a longer run of the same configuration goes on
+  // from the checkpoint before it.
+  const auto loss = dataset_loss(ctx_, model_, objective_, *setup_.data.validation,
+                                 plan_.batch_size, [] { return false; });
+  metrics_->append(
+      validation_line(state_.step, state_.epoch + 1, *loss, setup_.data.validation->size(), 0));
+  return loss->total;
+}
+
+// Returns why there is no such file, if there is none.
+std::string Trainer::write_h5_model() {
+  const std::filesystem::path path = directory_->root() / "final_model.h5";
+  if (const auto obstacle = keras_h5_obstacle(setup_.model)) {
+    std::filesystem::remove(path);  // of an earlier run
+    log_warning("no final_model.h5: {}", *obstacle);
+    return *obstacle;
+  }
+  write_keras_h5(path, setup_.model, model_.parameters(), model_.weights().as<float>(),
+                 setup_.statistics);
+  return {};
+}
+
+TrainingResult Trainer::finish(TrainingResult::End end) {
+  if (checkpointed_step_ != state_.step) {
+    save_checkpoint();
+  }
+  TrainingResult result;
+  result.end = end;
+  result.steps = state_.step;
+  result.epochs = state_.epoch;
+  result.skipped_steps = state_.skipped_steps;
+  result.train_loss = state_.step_in_epoch > 0 || state_.history.empty()
+                          ? state_.epoch_sums.mean().total
+                          : state_.history.back().train.total;
+  const std::string which = take_final_weights(end);
+  result.validation_loss = final_validation_loss(which);
+  result.final_model = directory_->final_model();
+  const std::string hash = write_weights(result.final_model, setup_.model, model_.parameters(),
+                                         model_.weights().as<float>(), setup_.statistics,
+                                         {{"step", std::to_string(state_.step)},
+                                          {"weights", which},
+                                          {"data_hash", setup_.data.hash},
+                                          {"code_revision", std::string(code_revision())}});
+  const std::string not_h5 = write_h5_model();
+  result.seconds = snapshot().seconds;
+  write_history(directory_->root() / "training_history.json", state_.history);
+  write_summary(directory_->root() / "training_summary.json",
+                {.config = loaded_,
+                 .identity = identity_,
+                 .setup = setup_,
+                 .state = snapshot(),
+                 .result = result,
+                 .model = {.path = result.final_model,
+                           .sha256 = hash,
+                           .weights = which,
+                           .h5_obstacle = not_h5},
+                 .parameters = model_.parameters().parameter_count()});
+  metrics_->sync();
+  log_info("finished ({}) after {} steps, {} epochs, {}; {} weights in {}", end_name(end),
+           result.steps, result.epochs, format_duration(result.seconds), which,
+           result.final_model.string());
+  return result;
+}
+
+}  // namespace stemfabric

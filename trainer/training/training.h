@@ -1,0 +1,41 @@
+// Training from a configuration to a run folder: what `stemfabric train` and `stemfabric run` call.
+// Run folder, metrics and the rules of resuming: docs/training.md.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "trainer/config/config_io.h"
+
+namespace stemfabric {
+
+struct TrainOptions {
+  std::filesystem::path output_dir;  // not used by a dry run
+  std::string resume = "auto";       // auto, never, or the path of a checkpoint
+  bool dry_run = false;              // preflight and one step; writes nothing
+  // Asked after each step with the number of steps taken; true ends the run as a signal would.
+  std::function<bool(int64_t)> stop;
+};
+
+struct TrainingResult {
+  enum class End : uint8_t { kEpochs, kSteps, kEarlyStopping, kInterrupted, kDryRun };
+  End end = End::kEpochs;
+  int64_t steps = 0;
+  int64_t epochs = 0;
+  int64_t skipped_steps = 0;
+  double train_loss = 0;                  // mean of the last epoch, or of the part that was done
+  std::optional<double> validation_loss;  // of the final weights
+  std::filesystem::path final_model;      // empty if interrupted or a dry run
+  double seconds = 0;                     // of training, over all sessions
+};
+std::string_view end_name(TrainingResult::End end);  // "num_epochs", "early stopping", …
+
+// Trains until the limits of the configuration, early stopping, or a signal (SIGTERM, SIGINT,
+// SIGUSR1), which saves a checkpoint first. Handles these signals while it runs.
+// Errors: ConfigError, InputError, IoError, and a NumericError after training.max_non_finite_steps
+// steps in a row with a loss or gradient that is not finite.
+TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options);
+
+}  // namespace stemfabric

@@ -1,0 +1,255 @@
+#include "trainer/training/training_setup.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "runtime/core/check.h"
+#include "runtime/core/log.h"
+#include "runtime/device/device.h"
+#include "runtime/io/safetensors.h"
+#include "trainer/model/weights_file.h"
+
+namespace stemfabric {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using Field = std::variant<int64_t*, double*, std::string*>;
+
+// The leaves of the model section by key: "dim", "attention.activation".
+struct CollectFields {
+  std::map<std::string, Field>& fields;
+  std::string prefix = {};
+
+  template <typename T>
+  void operator()(const char* key, T& member, const char* /*help*/) {
+    add(key, member);
+  }
+  template <typename T>
+  void operator()(const char* key, T& member, const char* /*help*/, const Constraint&) {
+    add(key, member);
+  }
+  template <typename T>
+  void add(const char* key, T& member) {
+    if constexpr (std::is_same_v<T, AttentionModelConfig>) {
+      member.visit(CollectFields{fields, prefix + key + "."});
+    } else {
+      fields.emplace(prefix + key, &member);
+    }
+  }
+};
+
+std::map<std::string, Field> fields_of(ModelConfig& model) {
+  std::map<std::string, Field> fields;
+  model.visit(CollectFields{fields});
+  return fields;
+}
+
+std::string text_of(const Field& field) {
+  if (const auto* text = std::get_if<std::string*>(&field)) {
+    return **text;
+  }
+  if (const auto* integer = std::get_if<int64_t*>(&field)) {
+    return std::to_string(**integer);
+  }
+  return fmt::format("{}", *std::get<double*>(field));
+}
+
+bool equal(const Field& a, const Field& b) {
+  return std::visit([&](auto* value) { return *value == *std::get<decltype(value)>(b); }, a);
+}
+
+void assign(const Field& to, const Field& from) {
+  std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from); }, to);
+}
+
+// What determines the tensors' shapes and names, or how they are read.
+bool is_structural(const std::string& key) {
+  constexpr std::array kKeys = {
+      "input_dim",      "dim",      "depth", "heads", "dim_ff", "output_dim", "max_sequence_length",
+      "norm_placement", "positions"};
+  return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
+}
+
+// Whether the weights file itself says what `key` is; else read_model_config() gave a default.
+bool file_states(const Json& stored, const std::string& key) {
+  const std::size_t dot = key.find('.');
+  const Json* section = &stored;
+  if (dot != std::string::npos) {
+    const auto found = stored.find(key.substr(0, dot));
+    if (found == stored.end()) {
+      return false;
+    }
+    section = &*found;
+  }
+  return section->is_object() &&
+         section->contains(key.substr(dot == std::string::npos ? 0 : dot + 1));
+}
+
+Json stored_config(const fs::path& path) {
+  const SafetensorsFile file(path);
+  const auto entry = file.metadata().find("config");
+  if (entry == file.metadata().end()) {
+    return Json::object();
+  }
+  const Json json = Json::parse(entry->second, nullptr, /*allow_exceptions=*/false);
+  return json.is_object() ? json : Json::object();
+}
+
+std::string origin_of(const LoadedConfig& config, const std::string& key) {
+  const auto origin = config.origins.find(key);
+  return origin == config.origins.end() ? "default" : origin->second;
+}
+
+// The model of the weights file with what the configuration sets.
+ModelConfig merge_with_weights(const LoadedConfig& loaded, const fs::path& path) {
+  ModelConfig model = read_model_config(path);
+  ModelConfig wanted = loaded.config.model;
+  const Json stored = stored_config(path);
+  const auto fields = fields_of(model);
+  for (const auto& [name, want] : fields_of(wanted)) {
+    const std::string key = "model." + name;
+    const Field& have = fields.at(name);
+    const auto* size = std::get_if<int64_t*>(&want);
+    const bool open = !loaded.is_set(key) || (size != nullptr && **size == 0);
+    if (open || equal(have, want)) {
+      continue;
+    }
+    // Sizes are read from the tensors if the metadata lack them; the other structural keys are
+    // known only from the metadata.
+    const bool known = file_states(stored, name) ||
+                       (size != nullptr && **std::get_if<int64_t*>(&have) != 0 && name != "heads");
+    if (is_structural(name) && known) {
+      throw ConfigError("{}: {} is {}, but the weights in {} (training.init_from) have {}",
+                        origin_of(loaded, key), key, text_of(want), path.string(), text_of(have));
+    }
+    if (known && name.find("dropout") == std::string::npos) {
+      log_warning("{} is {} ({}), but {} was trained with {}", key, text_of(want),
+                  origin_of(loaded, key), path.string(), text_of(have));
+    }
+    assign(have, want);
+  }
+  return model;
+}
+
+// A size that is still open becomes the data set's; one that is set must be it.
+void settle_size(const LoadedConfig& loaded, const char* name, int64_t& value, int64_t of_data,
+                 const TrainingSetup& setup, const char* what) {
+  if (value == 0) {
+    value = of_data;
+  }
+  if (value != of_data) {
+    const std::string key = std::string("model.") + name;
+    throw ConfigError("{}: {} is {}, but the data set {} has {} {}",
+                      loaded.is_set(key) ? origin_of(loaded, key)
+                                         : setup.init_from.string() + " (training.init_from)",
+                      key, value, setup.data.root.string(), of_data, what);
+  }
+}
+
+void refuse_what_this_build_cannot(const LoadedConfig& loaded) {
+  const TrainingConfig& training = loaded.config.training;
+  if (training.device == "cuda") {
+    const std::string reason = cuda_unavailable_reason();
+    throw ConfigError("{}: training.device: cuda cannot be used: {}; use auto or cpu",
+                      origin_of(loaded, "training.device"),
+                      reason.empty() ? "the operations of training have no CUDA implementation in "
+                                       "this build"
+                                     : reason);
+  }
+  if (training.precision == "bf16") {
+    throw ConfigError(
+        "{}: training.precision: bf16 needs a GPU, and the operations of training have no CUDA "
+        "implementation in this build; use fp32",
+        origin_of(loaded, "training.precision"));
+  }
+}
+
+// loss.correction_weight that differs from the one the data set was made with.
+void apply_correction_weight(const LoadedConfig& loaded, DatasetFolder& data) {
+  const double wanted = loaded.config.loss.correction_weight;
+  if (!loaded.is_set("loss.correction_weight") || !data.correction_weight ||
+      *data.correction_weight == wanted) {
+    return;
+  }
+  if (*data.correction_weight == 0) {
+    throw ConfigError(
+        "{}: loss.correction_weight is {}, but the data set {} was made with 0 and holds no "
+        "corrections any more; make it again with the weight that is wanted",
+        origin_of(loaded, "loss.correction_weight"), wanted, data.root.string());
+  }
+  const double factor = wanted / *data.correction_weight;
+  data.train->rescale_corrections(factor);
+  if (data.validation) {
+    data.validation->rescale_corrections(factor);
+  }
+}
+
+void settle_model(const LoadedConfig& loaded, TrainingSetup& setup) {
+  const Dataset& train = *setup.data.train;
+  ModelConfig& model = setup.model;
+  settle_size(loaded, "input_dim", model.input_dim, train.features(), setup, "features per token");
+  settle_size(loaded, "output_dim", model.output_dim, train.outputs(), setup,
+              "outputs per stem and token");
+  if (model.max_sequence_length == 0) {
+    model.max_sequence_length = train.tokens();
+  }
+  if (model.max_sequence_length < train.tokens()) {
+    const std::string key = "model.max_sequence_length";
+    throw ConfigError("{}: {} is {}, but the samples of {} have {} tokens",
+                      loaded.is_set(key) ? origin_of(loaded, key)
+                                         : setup.init_from.string() + " (training.init_from)",
+                      key, model.max_sequence_length, setup.data.root.string(), train.tokens());
+  }
+}
+
+InputStatistics identity_statistics(int64_t features) {
+  const auto n = static_cast<std::size_t>(features);
+  return {.mean = std::vector<float>(n, 0.0F), .scale = std::vector<float>(n, 1.0F)};
+}
+
+}  // namespace
+
+TrainingSetup prepare_training(const LoadedConfig& loaded) {
+  refuse_what_this_build_cannot(loaded);
+  const Config& config = loaded.config;
+  if (config.data.dataset_dir.empty()) {
+    throw ConfigError(
+        "data.dataset_dir is not set: name a folder made by `stemfabric dataset`, with "
+        "--dataset-dir or in the configuration");
+  }
+  TrainingSetup setup;
+  setup.data = open_dataset(config.data.dataset_dir);
+  if (setup.data.train->size() == 0) {
+    throw InputError("{}: the training split has no samples", setup.data.root.string());
+  }
+  if (setup.data.validation && setup.data.validation->size() == 0) {
+    setup.data.validation.reset();
+  }
+  apply_correction_weight(loaded, setup.data);
+  setup.init_from = config.training.init_from;
+  setup.model =
+      setup.init_from.empty() ? config.model : merge_with_weights(loaded, setup.init_from);
+  settle_model(loaded, setup);
+  setup.statistics = setup.data.statistics.value_or(identity_statistics(setup.model.input_dim));
+  if (!setup.init_from.empty()) {
+    const ParameterTable table(setup.model);
+    std::vector<float> block(static_cast<std::size_t>(table.block_elements()));
+    setup.statistics = read_weights(setup.init_from, table, block.data());
+  }
+  return setup;
+}
+
+void initialise_weights(const TrainingSetup& setup, const ParameterTable& table, uint64_t seed,
+                        float* block) {
+  if (setup.init_from.empty()) {
+    table.initialize(block, seed);
+  } else {
+    read_weights(setup.init_from, table, block);
+  }
+}
+
+}  // namespace stemfabric

@@ -1,0 +1,30 @@
+// What a run trains on and with: data set, model sizes, input statistics, initial weights.
+#pragma once
+
+#include <filesystem>
+
+#include "trainer/config/config_io.h"
+#include "trainer/data/dataset.h"
+#include "trainer/model/parameter_table.h"
+
+namespace stemfabric {
+
+struct TrainingSetup {
+  DatasetFolder data;
+  ModelConfig model;  // all sizes set
+  InputStatistics statistics;
+  std::filesystem::path init_from;  // empty: random weights
+};
+
+// Opens data.dataset_dir and settles the model. Keys of `model` that the configuration does not set
+// come from the metadata of training.init_from if that is given; sizes still open come from the
+// data set. Statistics: those of init_from (identity if it has none), else of the data set's
+// manifest, else identity. ConfigError that names both sides of a conflict; ConfigError for a
+// device or precision that this build cannot do.
+TrainingSetup prepare_training(const LoadedConfig& config);
+
+// Fills the block: from init_from, or at random from training.seed.
+void initialise_weights(const TrainingSetup& setup, const ParameterTable& table, uint64_t seed,
+                        float* block);
+
+}  // namespace stemfabric
