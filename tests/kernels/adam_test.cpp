@@ -4,9 +4,10 @@
 
 #include <cmath>
 
-#include "tests/cases/adam_cases.h"
+#include "tests/oracles/adam_cases.h"
 #include "tests/oracles/adam_oracle.h"
 #include "tests/support/op_harness.h"
+#include "tests/support/simd_levels.h"
 
 namespace stemfabric::test {
 namespace {
@@ -15,8 +16,7 @@ class AdamTest : public testing::TestWithParam<AdamCase> {};
 INSTANTIATE_TEST_SUITE_P(Cases, AdamTest, testing::ValuesIn(adam_test_cases()),
                          [](const auto& test) { return test.param.name; });
 
-TEST_P(AdamTest, FiveStepsFollowTheFormula) {
-  const AdamCase& c = GetParam();
+void check_five_steps(const AdamCase& c) {
   GuardedTensor w = GuardedTensor::random({c.n}, 1);
   GuardedTensor m = GuardedTensor::filled({c.n}, DType::kF32, 0);
   GuardedTensor v = GuardedTensor::filled({c.n}, DType::kF32, 0);
@@ -43,6 +43,10 @@ TEST_P(AdamTest, FiveStepsFollowTheFormula) {
   expect_within_bound("parameter", w.values(), widen(naive.parameter), oracle.parameter);
   expect_within_bound("m", m.values(), widen(naive.m), oracle.m);
   expect_within_bound("v", v.values(), widen(naive.v), oracle.v);
+}
+
+TEST_P(AdamTest, FiveStepsFollowTheFormula) {
+  for_each_simd_level([] { check_five_steps(GetParam()); });
 }
 
 // The size of the first step is lr in both forms, whatever the gradient's size.

@@ -4,6 +4,7 @@
 
 #include "tests/oracles/reduction_oracle.h"
 #include "tests/support/op_harness.h"
+#include "tests/support/simd_levels.h"
 
 namespace stemfabric::test {
 namespace {
@@ -20,26 +21,30 @@ SumSquares repeatable_sum_squares(const GuardedTensor& x) {
 }
 
 TEST(SumSquares, IsAFloat64Sum) {
-  for (int64_t n : {0, 1, 7, 16, 33, 16384, 16385, 100003}) {
-    const GuardedTensor x = GuardedTensor::random({n}, 1, -10, 10);
-    const SumSquares s = repeatable_sum_squares(x);
-    const double oracle = sum_squares_oracle<double>(x.values());
-    EXPECT_NEAR(s.sum, oracle, 1e-13 * oracle) << n;
-    EXPECT_EQ(s.non_finite, 0);
-    EXPECT_EQ(s.first_non_finite, -1);
-  }
+  for_each_simd_level([] {
+    for (int64_t n : {0, 1, 7, 16, 33, 16384, 16385, 100003}) {
+      const GuardedTensor x = GuardedTensor::random({n}, 1, -10, 10);
+      const SumSquares s = repeatable_sum_squares(x);
+      const double oracle = sum_squares_oracle<double>(x.values());
+      EXPECT_NEAR(s.sum, oracle, 1e-13 * oracle) << n;
+      EXPECT_EQ(s.non_finite, 0);
+      EXPECT_EQ(s.first_non_finite, -1);
+    }
+  });
 }
 
 TEST(SumSquares, CountsWhatIsNotFiniteAndLeavesItOut) {
-  GuardedTensor x = GuardedTensor::random({50000}, 2);
-  for (int64_t i : {17003, 17005, 40000, 49999}) {
-    x.set(i, i == 40000 ? kInf : kNaN);
-  }
-  const SumSquares s = repeatable_sum_squares(x);
-  EXPECT_EQ(s.non_finite, 4);
-  EXPECT_EQ(s.first_non_finite, 17003);
-  const double oracle = sum_squares_oracle<double>(x.values());
-  EXPECT_NEAR(s.sum, oracle, 1e-13 * oracle);
+  for_each_simd_level([] {
+    GuardedTensor x = GuardedTensor::random({50000}, 2);
+    for (int64_t i : {17003, 17005, 40000, 49999}) {
+      x.set(i, i == 40000 ? kInf : kNaN);
+    }
+    const SumSquares s = repeatable_sum_squares(x);
+    EXPECT_EQ(s.non_finite, 4);
+    EXPECT_EQ(s.first_non_finite, 17003);
+    const double oracle = sum_squares_oracle<double>(x.values());
+    EXPECT_NEAR(s.sum, oracle, 1e-13 * oracle);
+  });
 }
 
 TEST(SumSquares, DoesNotOverflow) {
@@ -52,24 +57,26 @@ struct ColumnSumCase {
 };
 
 TEST(ColumnSum, AddsTheRowsOfEachClass) {
-  for (const ColumnSumCase& c : {ColumnSumCase{1, 1, 1, 0},
-                                 {7, 3, 1, 2},
-                                 {2048, 256, 1, 0},
-                                 {300, 255, 1, 9},
-                                 {96, 33, 32, 0},
-                                 {100, 16, 32, 1},  // classes of unequal size
-                                 {3, 5, 8, 0},      // some classes are empty
-                                 {0, 5, 2, 0},
-                                 {1200, 4, 3, 0}}) {
-    const GuardedTensor x = GuardedTensor::random({c.m, c.n}, 1, -1, 2, {.row_gap = c.gap});
-    GuardedTensor out = GuardedTensor::random({c.period, c.n}, 2);
-    const auto start = out.values();
-    run_repeatably({&out}, [&](const ExecutionContext& ctx) {
-      column_sum(ctx, {.x = x.view(), .out = out.view()});
-    });
-    expect_within_bound("out", out.values(), widen(column_sum_oracle<float>(x.values(), start)),
-                        column_sum_oracle<double>(x.values(), start));
-  }
+  for_each_simd_level([] {
+    for (const ColumnSumCase& c : {ColumnSumCase{1, 1, 1, 0},
+                                   {7, 3, 1, 2},
+                                   {2048, 256, 1, 0},
+                                   {300, 255, 1, 9},
+                                   {96, 33, 32, 0},
+                                   {100, 16, 32, 1},  // classes of unequal size
+                                   {3, 5, 8, 0},      // some classes are empty
+                                   {0, 5, 2, 0},
+                                   {1200, 4, 3, 0}}) {
+      const GuardedTensor x = GuardedTensor::random({c.m, c.n}, 1, -1, 2, {.row_gap = c.gap});
+      GuardedTensor out = GuardedTensor::random({c.period, c.n}, 2);
+      const auto start = out.values();
+      run_repeatably({&out}, [&](const ExecutionContext& ctx) {
+        column_sum(ctx, {.x = x.view(), .out = out.view()});
+      });
+      expect_within_bound("out", out.values(), widen(column_sum_oracle<float>(x.values(), start)),
+                          column_sum_oracle<double>(x.values(), start));
+    }
+  });
 }
 
 TEST(ColumnSum, ANanStaysInItsColumnAndClass) {

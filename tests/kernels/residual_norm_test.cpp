@@ -5,9 +5,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "tests/cases/residual_norm_cases.h"
+#include "tests/oracles/residual_norm_cases.h"
 #include "tests/oracles/residual_norm_oracle.h"
 #include "tests/support/op_harness.h"
+#include "tests/support/simd_levels.h"
 
 namespace stemfabric::test {
 namespace {
@@ -30,8 +31,7 @@ class ResidualNormTest : public testing::TestWithParam<ResidualNormCase> {};
 INSTANTIATE_TEST_SUITE_P(Cases, ResidualNormTest, testing::ValuesIn(residual_norm_test_cases()),
                          [](const auto& test) { return test.param.name; });
 
-TEST_P(ResidualNormTest, Forward) {
-  const ResidualNormCase& c = GetParam();
+void check_forward(const ResidualNormCase& c) {
   const ResidualNormShape shape = shape_of(c);
   const GuardedTensor x = GuardedTensor::random({c.m, c.c}, 1);
   const GuardedTensor residual = GuardedTensor::random({c.m, c.c}, 2, c.offset - 1, c.offset + 1);
@@ -61,8 +61,11 @@ TEST_P(ResidualNormTest, Forward) {
   expect_within_bound("rstd", rstd.values(), widen(naive.rstd), oracle.rstd);
 }
 
-TEST_P(ResidualNormTest, Backward) {
-  const ResidualNormCase& c = GetParam();
+TEST_P(ResidualNormTest, Forward) {
+  for_each_simd_level([] { check_forward(GetParam()); });
+}
+
+void check_backward(const ResidualNormCase& c) {
   const ResidualNormShape shape = shape_of(c);
   const GuardedTensor dy = GuardedTensor::random({c.m, c.c}, 1);
   const GuardedTensor dsum = GuardedTensor::random({c.m, c.c}, 2);
@@ -104,6 +107,10 @@ TEST_P(ResidualNormTest, Backward) {
                       plus(oracle.dgamma, 0.25));
   expect_within_bound("dbeta", dbeta.values(), plus(widen(naive.dbeta), -0.5),
                       plus(oracle.dbeta, -0.5));
+}
+
+TEST_P(ResidualNormTest, Backward) {
+  for_each_simd_level([] { check_backward(GetParam()); });
 }
 
 // The oracle's gradient against finite differences of the oracle's forward.
