@@ -38,10 +38,10 @@ struct AttentionModelConfig {
   void visit(V&& v) {
     v("activation", activation, "function of the attention weights",
       one_of({"softmax", "superposition", "superposition_centered", "superposition_normalized"}));
-    v("alpha", alpha, "coefficient of the sigmoid term");
-    v("beta", beta, "coefficient of the tanh term");
-    v("gamma", gamma, "coefficient of the inner softmax term");
-    v("dropout", dropout, "dropout of the attention weights themselves", between(0, 0.95));
+    v("alpha", alpha, "coefficient of the sigmoid of the softmax weights");
+    v("beta", beta, "coefficient of the tanh of the softmax weights");
+    v("gamma", gamma, "coefficient of the softmax of the softmax weights");
+    v("dropout", dropout, "dropout of the attention weights", between(0, 0.95));
   }
 };
 
@@ -64,15 +64,14 @@ struct ModelConfig {
   template <typename V>
   void visit(V&& v) {
     v("input_dim", input_dim, "features per token; 0 = as the data set has", between(0, 65536));
-    v("dim", dim, "width of the model", between(1, 16384));
+    v("dim", dim, "width of the model; dim / heads is at most 128", between(1, 16384));
     v("depth", depth, "number of encoder blocks", between(0, 256));
     v("heads", heads, "attention heads; must divide dim", between(1, 1024));
     v("dim_ff", dim_ff, "width of the feed-forward layer", between(1, 65536));
     v("output_dim", output_dim, "outputs per stem and token; 0 = as the data set has",
       between(0, 65536));
     v("max_sequence_length", max_sequence_length,
-      "longest sequence (rows of the position table); 0 = as the data set has",
-      between(0, 1 << 20));
+      "longest sequence, rows of the position table; 0 = as the data set has", between(0, 1 << 20));
     v("norm_epsilon", norm_epsilon, "added to the variance in layer norm", between(0, 1));
     v("norm_placement", norm_placement, "layer norm after or before each residual branch",
       one_of({"post", "pre"}));
@@ -94,12 +93,13 @@ struct DataConfig {
 
   template <typename V>
   void visit(V&& v) {
-    v("dataset_dir", dataset_dir, "folder made by `stemfabric dataset`");
+    v("dataset_dir", dataset_dir,
+      "folder made by `stemfabric dataset`, relative to where the command runs");
     v("shuffle", shuffle, "new order of the samples in each epoch; false = shard order");
-    v("train_ratio", train_ratio, "share of the records in the training split",
-      Constraint{.min = 0, .max = 1});
-    v("split_seed", split_seed, "seed of the split by record id");
-    v("snapshot_targets", snapshot_targets, "what a snapshot's stems hold",
+    v("train_ratio", train_ratio, "share of the records in the training split", between(0, 1));
+    v("split_seed", split_seed, "seed of the split: a record's side is a hash of its id and this");
+    v("snapshot_targets", snapshot_targets,
+      "what the stems of a snapshot hold: waveform samples or band energies",
       one_of({"samples", "bands"}));
   }
 };
@@ -111,7 +111,9 @@ struct FeaturesConfig {
 
   template <typename V>
   void visit(V&& v) {
-    v("layout", layout, "how a snapshot becomes tokens", one_of({"time_grid", "packed"}));
+    v("layout", layout,
+      "how a snapshot becomes tokens: a token per time bin, or the groups concatenated and cut",
+      one_of({"time_grid", "packed"}));
     v("time_bins", time_bins, "tokens per snapshot in the time_grid layout", between(1, 4096));
     v("packed_width", packed_width, "values per token in the packed layout", between(1, 4096));
   }
@@ -166,22 +168,27 @@ struct TrainingConfig {
     v("gradient_accumulation_steps", gradient_accumulation_steps,
       "micro-batches per optimiser step", between(1, 1 << 16));
     v("grad_clip", grad_clip, "largest norm of the gradient; 0 = no clipping", at_least(0));
-    v("optimizer", optimizer, "adamw decouples the weight decay", one_of({"adam", "adamw"}));
-    v("adam_form", adam_form, "where epsilon is added, as PyTorch or as Keras does",
+    v("optimizer", optimizer, "adam adds the weight decay to the gradient, adamw applies it apart",
+      one_of({"adam", "adamw"}));
+    v("adam_form", adam_form, "where epsilon is added: as PyTorch or as Keras does",
       one_of({"torch", "keras"}));
     v("lr", lr, "learning rate", at_least(0));
     v("beta1", beta1, "decay of the first moment", between(0, 0.999999));
     v("beta2", beta2, "decay of the second moment", between(0, 0.9999999));
     v("adam_epsilon", adam_epsilon, "added to the root of the second moment", between(0, 1));
-    v("weight_decay", weight_decay, "of kernels; biases, norms and positions are left out",
+    v("weight_decay", weight_decay,
+      "weight decay of the kernels; biases, norms and positions have none", at_least(0));
+    v("schedule", schedule,
+      "learning rate over time: reduced on a plateau, a cosine down to min_lr, or constant",
+      one_of({"plateau", "cosine", "constant"}));
+    v("warmup_steps", warmup_steps, "steps over which the learning rate rises linearly from 0",
       at_least(0));
-    v("schedule", schedule, "learning rate over time", one_of({"plateau", "cosine", "constant"}));
-    v("warmup_steps", warmup_steps, "steps of linear warm-up", at_least(0));
-    v("min_lr", min_lr, "floor of the learning rate", at_least(0));
-    v("reduce_factor", reduce_factor, "plateau: factor on the learning rate", between(0, 1));
+    v("min_lr", min_lr, "smallest learning rate that the schedule goes down to", at_least(0));
+    v("reduce_factor", reduce_factor, "plateau: factor on the learning rate at a reduction",
+      between(0, 1));
     v("reduce_patience", reduce_patience, "plateau: epochs without progress before a reduction",
       at_least(0));
-    v("num_epochs", num_epochs, "most epochs", at_least(0));
+    v("num_epochs", num_epochs, "most epochs; 0 = no limit but num_steps", at_least(0));
     v("num_steps", num_steps, "most optimiser steps; 0 = no limit but num_epochs", at_least(0));
     v("patience", patience, "epochs without progress before the run stops; 0 = never", at_least(0));
     v("min_delta", min_delta, "smallest drop of the validation loss that counts as progress",
@@ -190,11 +197,13 @@ struct TrainingConfig {
       "moving average of the weights, used for validation and the final "
       "model; 0 = off",
       between(0, 0.9999999));
-    v("precision", precision, "bf16 needs a GPU", one_of({"fp32", "bf16"}));
-    v("seed", seed, "of initial weights, order and dropout", at_least(0));
-    v("device", device, "where to compute", one_of({"auto", "cpu", "cuda"}));
+    v("precision", precision, "arithmetic; bf16 needs GPU kernels and is refused by this version",
+      one_of({"fp32", "bf16"}));
+    v("seed", seed, "seed of initial weights, sample order and dropout", at_least(0));
+    v("device", device, "where to compute; auto takes a GPU where its kernels exist",
+      one_of({"auto", "cpu", "cuda"}));
     v("threads", threads, "CPU threads; 0 = all this process may use", between(0, 1024));
-    v("init_from", init_from, "weights (.safetensors) to start from");
+    v("init_from", init_from, "weights (.safetensors) to start from; empty = drawn from the seed");
     v("max_non_finite_steps", max_non_finite_steps,
       "stop after this many steps in a row with a non-finite loss or gradient", at_least(1));
     v("checkpoint_every_steps", checkpoint_every_steps,
@@ -218,7 +227,8 @@ struct InferenceConfig {
 
   template <typename V>
   void visit(V&& v) {
-    v("batch_size", batch_size, "samples per forward pass", between(1, 1 << 20));
+    v("batch_size", batch_size, "samples per forward pass of evaluate and predict",
+      between(1, 1 << 20));
   }
 };
 

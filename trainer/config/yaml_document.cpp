@@ -210,6 +210,9 @@ class TreeBuilder : public YAML::EventHandler {
       return;
     }
     parent.awaits_value = false;
+    if (parent.node.kind == NodeKind::kMap && added.kind == NodeKind::kNull) {
+      added.origin = parent.node.key_origins.back();  // the mark of "nothing" is a line too far
+    }
     parent.node.items.push_back(std::move(added));
   }
 
