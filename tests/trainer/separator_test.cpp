@@ -1,0 +1,426 @@
+// The model against its float64 oracle in all variants, and the properties that training relies on.
+#include "trainer/model/separator.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "tests/support/op_harness.h"
+#include "tests/trainer/model_step.h"
+
+namespace stemfabric::test {
+namespace {
+
+struct Variant {
+  std::string name;
+  std::function<void(ModelConfig&)> change;
+};
+
+const std::vector<Variant>& variants() {
+  static const std::vector<Variant> all = {
+      {"post_learned", [](ModelConfig&) {}},
+      {"pre_learned", [](ModelConfig& c) { c.norm_placement = "pre"; }},
+      {"post_rotary", [](ModelConfig& c) { c.positions = "rotary"; }},
+      {"pre_rotary_softmax",
+       [](ModelConfig& c) {
+         c.norm_placement = "pre";
+         c.positions = "rotary";
+         c.rotary_base = 100;
+         c.attention.activation = "softmax";
+       }},
+      {"none_normalized",
+       [](ModelConfig& c) {
+         c.positions = "none";
+         c.attention.activation = "superposition_normalized";
+       }},
+      {"superposition_other_coefficients",
+       [](ModelConfig& c) {
+         c.attention.activation = "superposition";
+         c.attention.alpha = 0.2;
+         c.attention.beta = 0.5;
+         c.attention.gamma = 0.1;
+       }},
+      {"post_dropout",
+       [](ModelConfig& c) {
+         c.attn_dropout = 0.3;
+         c.ff_dropout = 0.2;
+       }},
+      {"pre_all_dropout",
+       [](ModelConfig& c) {
+         c.norm_placement = "pre";
+         c.attn_dropout = 0.2;
+         c.ff_dropout = 0.3;
+         c.attention.dropout = 0.25;
+       }},
+      {"post_weight_dropout", [](ModelConfig& c) { c.attention.dropout = 0.4; }},
+      // Other proportions, so that the arena is laid out in other ways.
+      {"wide_feed_forward",
+       [](ModelConfig& c) {
+         c.dim_ff = 150;
+         c.attn_dropout = c.ff_dropout = 0.1;
+       }},
+      {"wide_feed_forward_pre",
+       [](ModelConfig& c) {
+         c.dim_ff = 150;
+         c.norm_placement = "pre";
+       }},
+      {"deep_narrow",
+       [](ModelConfig& c) {
+         c.depth = 4;
+         c.dim_ff = 3;
+         c.output_dim = 1;
+       }},
+      {"wide_output", [](ModelConfig& c) { c.output_dim = 40; }},
+      {"no_blocks", [](ModelConfig& c) { c.depth = 0; }},
+      {"no_blocks_pre",
+       [](ModelConfig& c) {
+         c.depth = 0;
+         c.norm_placement = "pre";
+       }},
+  };
+  return all;
+}
+
+constexpr Separator::StepRandom kRandom{.seed = 11, .step = 5, .sample0 = 3};
+
+struct Problem {
+  explicit Problem(const ModelConfig& config, int threads = 2)
+      : model(cpu_context(threads), config, {.batch = 3, .tokens = 7, .training = true}),
+        batch(config, 3, 7, 21) {
+    randomize(model, 4);
+    for (int64_t f = 0; f < config.input_dim; ++f) {
+      model.input_mean().as<float>()[f] = 0.1f * static_cast<float>(f);
+      model.input_scale().as<float>()[f] = 1.0f + 0.2f * static_cast<float>(f);
+    }
+  }
+  ModelOracle oracle(bool training) {
+    ModelOracle o;
+    o.config = model.config();
+    o.parameters = named_parameters(model.parameters(), model.weights().as<float>());
+    o.mean = widen(block_values(model.input_mean()));
+    o.scale = widen(block_values(model.input_scale()));
+    o.training = training;
+    o.seed = kRandom.seed;
+    o.step = kRandom.step;
+    o.sample0 = kRandom.sample0;
+    return o;
+  }
+  LossOracle loss_oracle() const {
+    return {widen(batch.loss.target), widen(batch.loss.target_mask), widen(batch.loss.key_mask),
+            widen(batch.loss.weight)};
+  }
+  Separator model;
+  TestBatch batch;
+};
+
+class SeparatorVariant : public testing::TestWithParam<Variant> {
+ protected:
+  static ModelConfig config() {
+    ModelConfig c = tiny_config();
+    GetParam().change(c);
+    return c;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Variants, SeparatorVariant, testing::ValuesIn(variants()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_P(SeparatorVariant, ForwardFollowsTheFormulas) {
+  Problem p(config());
+  const std::vector<double> x = widen(p.batch.x);
+  const std::vector<double> mask = widen(p.batch.loss.key_mask);
+  for (const bool training : {true, false}) {
+    const ModelOracle oracle = p.oracle(training);
+    const auto reference = oracle.forward<double>(x, mask, 3, 7);
+    const auto naive = oracle.forward<float>(x, mask, 3, 7);
+    const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), training, kRandom);
+    expect_within_bound("output", widen(block_values(prediction)), widen(naive.output),
+                        reference.output);
+    if (training) {
+      const auto taps = p.model.taps();
+      EXPECT_EQ(taps.size(), reference.taps.size());
+      for (const auto& [name, values] : reference.taps) {
+        expect_within_bound(name, widen(block_values(taps.at(name).view())),
+                            widen(naive.taps.at(name)), values);
+      }
+    }
+  }
+}
+
+// Every parameter's gradient against differences of the oracle's loss. The gradient is float32:
+// the tolerance is what rounding of a model of this size costs, not that of the differences.
+TEST_P(SeparatorVariant, GradientsAreThoseOfTheLoss) {
+  Problem p(config());
+  const StepLoss loss = forward_backward(cpu_context(2), p.model, p.batch, kRandom);
+  ModelOracle oracle = p.oracle(true);
+  const LossOracle loss_oracle = p.loss_oracle();
+  const std::vector<double> x = widen(p.batch.x);
+  const std::vector<double> mask = widen(p.batch.loss.key_mask);
+  const auto evaluate = [&] {
+    return loss_oracle(oracle.forward<double>(x, mask, 3, 7).output, 3, 7,
+                       oracle.config.output_dim);
+  };
+  EXPECT_NEAR(loss.total(), evaluate(), 1e-6 * loss.total());
+  const auto gradients = named_parameters(p.model.parameters(), p.model.gradients().as<float>());
+  for (auto& [name, values] : oracle.parameters) {
+    expect_gradient(name, values, evaluate, gradients.at(name),
+                    {.step = 1e-5, .tolerance = 1e-6, .samples = 3});
+  }
+}
+
+TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
+  std::vector<float> outputs;
+  std::vector<float> gradients;
+  for (const int threads : {1, 2, 3}) {
+    Problem p(config(), threads);
+    const ExecutionContext& ctx = cpu_context(threads);
+    const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), true, kRandom);
+    const std::vector<float> values = block_values(prediction);
+    run_loss(ctx, prediction, p.batch.loss, p.model.output_gradient());
+    p.model.backward();
+    if (threads == 1) {
+      outputs = values;
+      gradients = block_values(p.model.gradients());
+    }
+    EXPECT_EQ(values, outputs) << threads << " threads";
+    EXPECT_EQ(block_values(p.model.gradients()), gradients) << threads << " threads";
+  }
+}
+
+// Two halves that share the denominators of the loss and continue the sample numbers add up to the
+// gradient of the whole: dropout does not see the split either.
+TEST_P(SeparatorVariant, AccumulatedGradientsEqualThoseOfOneBatch) {
+  const ExecutionContext& ctx = cpu_context(2);
+  Problem p(config());
+  const int64_t outputs = p.model.config().output_dim;
+  std::vector<double> count(kStemCount, 0.0);
+  stem_count(ctx, {.target_mask = view_of(p.batch.loss.target_mask, {kStemCount, 3, 7, outputs}),
+                   .key_mask = p.batch.mask(),
+                   .shape = {kStemCount, 3, 7, outputs},
+                   .count = {count.data(), Shape{kStemCount}}});
+  const StepLoss whole_loss = forward_backward(ctx, p.model, p.batch, kRandom, count);
+  const std::vector<float> whole = block_values(p.model.gradients());
+  zero(p.model.gradients());
+  double parts_loss = 0;
+  for (const auto& [begin, size] : {std::pair<int64_t, int64_t>{0, 2}, {2, 1}}) {
+    Separator::StepRandom random = kRandom;
+    random.sample0 += begin;
+    parts_loss += forward_backward(ctx, p.model, p.batch.slice(begin, size), random, count).total();
+  }
+  EXPECT_NEAR(parts_loss, whole_loss.total(), 1e-6 * whole_loss.total());
+  const std::vector<float> parts = block_values(p.model.gradients());
+  float largest = 0;
+  for (const float g : whole) {
+    largest = std::max(largest, std::abs(g));
+  }
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    ASSERT_NEAR(parts[i], whole[i], 4e-6 * largest) << i;
+  }
+}
+
+// Hands out memory full of NaN and remembers the arena, so that a test can spoil it again.
+class PoisoningResource final : public MemoryResource {
+ public:
+  void* allocate(std::size_t bytes, const char* purpose) override {
+    void* memory = host_resource().allocate(bytes, purpose);
+    std::memset(memory, 0xFF, bytes);
+    if (std::string_view(purpose) == "activations") {
+      arena_ = memory;
+      arena_bytes_ = bytes;
+    }
+    return memory;
+  }
+  void deallocate(void* pointer, std::size_t bytes) noexcept override {
+    host_resource().deallocate(pointer, bytes);
+  }
+  Device device() const override { return {}; }
+  std::string_view name() const override { return "poisoning"; }
+  void poison_arena() const { std::memset(arena_, 0xFF, arena_bytes_); }
+
+ private:
+  void* arena_ = nullptr;
+  std::size_t arena_bytes_ = 0;
+};
+
+// Nothing is read before it is written, in whatever order passes of different sizes follow each
+// other.
+TEST_P(SeparatorVariant, PassesDoNotDependOnOldContentsOfTheArena) {
+  PoisoningResource resource;
+  const ExecutionContext ctx({.threads = 2, .resource = &resource});
+  Problem clean(config());
+  Separator model(ctx, config(), {.batch = 5, .tokens = 9, .training = true});
+  std::copy_n(clean.model.weights().as<float>(), model.parameters().block_elements(),
+              model.weights().as<float>());
+  std::copy_n(clean.model.input_mean().as<float>(), config().input_dim,
+              model.input_mean().as<float>());
+  std::copy_n(clean.model.input_scale().as<float>(), config().input_dim,
+              model.input_scale().as<float>());
+  const TestBatch larger(config(), 5, 9, 77);
+  const auto inference =
+      block_values(clean.model.forward(clean.batch.inputs(), clean.batch.mask(), false, {}));
+  forward_backward(cpu_context(2), clean.model, clean.batch, kRandom);
+  for (int round = 0; round < 3; ++round) {
+    resource.poison_arena();
+    if (round == 1) {
+      forward_backward(ctx, model, larger, kRandom);
+      zero(model.gradients());
+    }
+    EXPECT_EQ(block_values(model.forward(clean.batch.inputs(), clean.batch.mask(), false, {})),
+              inference);
+    forward_backward(ctx, model, clean.batch, kRandom);
+    EXPECT_EQ(block_values(model.gradients()), block_values(clean.model.gradients()));
+    zero(model.gradients());
+  }
+}
+
+TEST_P(SeparatorVariant, InferencePlanGivesTheSameBitsInLessMemory) {
+  Problem p(config());
+  Separator inference(cpu_context(2), config(), {.batch = 3, .tokens = 7, .training = false});
+  std::copy_n(p.model.weights().as<float>(), p.model.parameters().block_elements(),
+              inference.weights().as<float>());
+  std::copy_n(p.model.input_mean().as<float>(), config().input_dim,
+              inference.input_mean().as<float>());
+  std::copy_n(p.model.input_scale().as<float>(), config().input_dim,
+              inference.input_scale().as<float>());
+  for (const ConstTensorView& mask : {p.batch.mask(), ConstTensorView()}) {
+    const auto expected = block_values(p.model.forward(p.batch.inputs(), mask, false, {}));
+    EXPECT_EQ(block_values(inference.forward(p.batch.inputs(), mask, false, {})), expected);
+  }
+  EXPECT_LT(inference.activation_bytes(), p.model.activation_bytes());
+  EXPECT_EQ(inference.parameter_bytes() * 2, p.model.parameter_bytes());
+}
+
+TEST_P(SeparatorVariant, PaddedTokensInfluenceNothing) {
+  Problem p(config());
+  const auto run = [&] {
+    const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), true, kRandom);
+    const std::vector<float> outputs = block_values(prediction);
+    run_loss(cpu_context(2), prediction, p.batch.loss, p.model.output_gradient());
+    zero(p.model.gradients());
+    p.model.backward();
+    return outputs;
+  };
+  const std::vector<float> before = run();
+  const std::vector<float> gradients = block_values(p.model.gradients());
+  const int64_t features = p.model.config().input_dim;
+  for (std::size_t i = 0; i < p.batch.x.size(); ++i) {
+    if (p.batch.loss.key_mask[i / static_cast<std::size_t>(features)] == 0) {
+      p.batch.x[i] = 1e3f * (1 + static_cast<float>(i % 7));
+    }
+  }
+  const std::vector<float> after = run();
+  const auto width = static_cast<std::size_t>(p.model.config().output_dim);
+  int padded = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    if (p.batch.loss.key_mask[i / width % 21] != 0) {
+      EXPECT_EQ(after[i], before[i]) << i;
+    } else {
+      ++padded;
+    }
+  }
+  EXPECT_GT(padded, 0);
+  const std::vector<float> spoiled = block_values(p.model.gradients());
+  for (std::size_t i = 0; i < spoiled.size(); ++i) {
+    ASSERT_EQ(spoiled[i], gradients[i]) << i;
+  }
+}
+
+TEST(Separator, DropoutIsRepeatableAndNewInEachStep) {
+  ModelConfig config = tiny_config();
+  config.attn_dropout = config.ff_dropout = 0.5;
+  Problem p(config);
+  const auto run = [&](const Separator::StepRandom& random, bool training) {
+    return block_values(p.model.forward(p.batch.inputs(), p.batch.mask(), training, random));
+  };
+  const auto first = run(kRandom, true);
+  EXPECT_EQ(run(kRandom, true), first);
+  EXPECT_NE(run({.seed = 11, .step = 6, .sample0 = 3}, true), first);
+  EXPECT_NE(run({.seed = 12, .step = 5, .sample0 = 3}, true), first);
+  EXPECT_NE(run({.seed = 11, .step = 5, .sample0 = 4}, true), first);
+  EXPECT_EQ(run(kRandom, false), run({}, false));  // inference has no randomness
+}
+
+TEST(Separator, GradientsAddUp) {
+  Problem p(tiny_config());
+  forward_backward(cpu_context(2), p.model, p.batch);
+  const auto once = block_values(p.model.gradients());
+  forward_backward(cpu_context(2), p.model, p.batch);
+  const auto twice = block_values(p.model.gradients());
+  float largest = 0;
+  for (const float g : once) {
+    largest = std::max(largest, std::abs(g));
+  }
+  for (std::size_t i = 0; i < once.size(); ++i) {
+    ASSERT_NEAR(twice[i], 2 * once[i], 2e-6 * largest);
+  }
+  EXPECT_GT(largest, 0);
+}
+
+TEST(Separator, RefusesWhatItCannotRun) {
+  Problem p(tiny_config());  // at most 9 tokens
+  const TestBatch too_long(tiny_config(), 1, 10, 1);
+  try {
+    p.model.forward(too_long.inputs(), {}, false, {});
+    FAIL();
+  } catch (const InputError& e) {
+    EXPECT_NE(std::string(e.what()).find("10 tokens"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("max_sequence_length"), std::string::npos) << e.what();
+  }
+  ModelConfig wider = tiny_config();
+  wider.input_dim = 6;
+  const TestBatch other_features(wider, 1, 3, 1);
+  EXPECT_THROW(p.model.forward(other_features.inputs(), {}, false, {}), InputError);
+  expect_contract_error({"planned for 3 samples of 7 tokens"}, [&] {
+    const TestBatch larger(tiny_config(), 4, 7, 1);
+    p.model.forward(larger.inputs(), {}, false, {});
+  });
+  p.model.forward(p.batch.inputs(), {}, false, {});
+  expect_contract_error({"backward()"}, [&] { p.model.backward(); });
+  forward_backward(cpu_context(2), p.model, p.batch);
+  expect_contract_error({"backward()"}, [&] { p.model.backward(); });
+  expect_contract_error({"taps()"}, [&] { p.model.taps(); });
+  Separator inference(cpu_context(), tiny_config(), {.batch = 3, .tokens = 7});
+  expect_contract_error({"inference"}, [&] { inference.gradients(); });
+  expect_contract_error({"inference"}, [&] { inference.forward(p.batch.inputs(), {}, true, {}); });
+  ModelConfig unknown = tiny_config();
+  unknown.attention.activation = "relu";
+  EXPECT_THROW(Separator(cpu_context(), unknown, {}), ConfigError);
+}
+
+ModelConfig default_model(int64_t tokens) {
+  ModelConfig c;
+  c.input_dim = c.output_dim = 256;
+  c.max_sequence_length = tokens;
+  return c;
+}
+
+TEST(ActivationPlan, GrowsLinearlyAndStaysSmall) {
+  const auto bytes = [](int64_t tokens, bool training) {
+    return static_cast<double>(plan_activation_bytes(
+        default_model(tokens), {.batch = 8, .tokens = tokens, .training = training}));
+  };
+  for (const bool training : {true, false}) {
+    EXPECT_NEAR(bytes(1024, training) / bytes(256, training), 4, 0.01);
+    EXPECT_NEAR(bytes(4096, training) / bytes(256, training), 16, 0.01);
+  }
+  EXPECT_LT(bytes(256, true), 200e6);
+  EXPECT_LT(bytes(256, false), 40e6);
+}
+
+// The planner's blocks cover little more than what is alive at the fullest moment.
+TEST(ActivationPlan, WastesLittle) {
+  for (const char* placement : {"post", "pre"}) {
+    for (const bool training : {true, false}) {
+      ModelConfig c = default_model(256);
+      c.norm_placement = placement;
+      const ActivationPlan plan(c, {.batch = 8, .tokens = 256, .training = training});
+      const auto most = static_cast<double>(plan.arena.lower_bound_bytes());
+      EXPECT_LE(static_cast<double>(plan.arena.bytes()), 1.1 * most) << placement << training;
+      EXPECT_GE(plan.arena.bytes(), plan.arena.lower_bound_bytes());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace stemfabric::test
