@@ -16,6 +16,7 @@ constexpr AddCommand kCommands[] = {
     // Data
 
     // Training
+    add_train_command,
 
     // Models at work
 
