@@ -36,6 +36,8 @@ bool reads_as_other(const std::string& text) {
   return false;
 }
 
+}  // namespace
+
 std::string string_to_yaml(const std::string& text) {
   bool plain = !text.empty() && !reads_as_other(text) &&
                (std::isalpha(static_cast<unsigned char>(text[0])) != 0 || text[0] == '/');
@@ -48,8 +50,6 @@ std::string string_to_yaml(const std::string& text) {
              ? text
              : nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
-
-}  // namespace
 
 std::string double_to_text(double value) {
   std::string text = fmt::format("{}", value);

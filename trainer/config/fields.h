@@ -82,6 +82,7 @@ std::string allowed_text(const Field& field);  // "1 to 1024", "one of adam, ada
 
 // Texts of a value: YAML reads back exactly what was written.
 std::string value_to_yaml(const Field& field);
+std::string string_to_yaml(const std::string& text);  // quoted where it must be
 std::string double_to_text(double value);  // shortest that reads back the same; always a YAML float
 
 }  // namespace stemfabric

@@ -5,7 +5,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "runtime/io/file.h"
 #include "tests/integration/stemfabric.h"
+#include "trainer/config/config_io.h"
+#include "trainer/config/fields.h"
 
 namespace stemfabric::test {
 namespace {
@@ -51,6 +54,29 @@ TEST(ConfigCommand, ValidatesEveryShippedFile) {
     ++files;
   }
   EXPECT_GE(files, 3);
+}
+
+TEST(ConfigCommand, TheBaseFileShowsEveryKeyWithItsDefault) {
+  const std::string text = read_text_file(source_dir() / "configs" / "snapshot_base.yaml");
+  std::string all;  // with the `#key: value` lines, too
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t hash = line.find_first_not_of(' ');
+    if (hash != std::string::npos && line[hash] == '#' && std::islower(line[hash + 1]) != 0) {
+      line.erase(hash, 1);
+    }
+    all += line + "\n";
+  }
+  const TempDir dir;
+  write(dir / "all.yaml", all);
+  LoadedConfig loaded = load_config(dir / "all.yaml", {});
+  Config defaults;
+  const FieldList have = list_fields(loaded.config);
+  const FieldList want = list_fields(defaults);
+  for (std::size_t i = 0; i < want.fields.size(); ++i) {
+    EXPECT_TRUE(loaded.is_set(want.fields[i].key())) << want.fields[i].key();
+    EXPECT_EQ(value_to_yaml(have.fields[i]), value_to_yaml(want.fields[i])) << want.fields[i].key();
+  }
 }
 
 TEST(ConfigCommand, WrongFilesExitWith2AndNameFileLineAndKey) {
