@@ -14,6 +14,7 @@ using namespace stemfabric::cli;
 // Every command joins here with one line below the heading of its kind.
 constexpr AddCommand kCommands[] = {
     // Data
+    add_sanitize_command,
 
     // Training
     add_train_command,

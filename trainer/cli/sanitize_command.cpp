@@ -1,0 +1,61 @@
+// stemfabric sanitize: exported snapshots in, sanitised records and a report of verdicts out.
+#include "trainer/snapshot/sanitize.h"
+
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "runtime/core/check.h"
+#include "trainer/cli/command.h"
+
+namespace stemfabric::cli {
+namespace {
+
+void print_reasons(const char* title, const std::map<std::string, int64_t>& reasons) {
+  if (!reasons.empty()) {
+    fmt::print("{}\n", title);
+  }
+  for (const auto& [reason, count] : reasons) {
+    fmt::print("  {:>8}  {}\n", count, reason);
+  }
+}
+
+int run_sanitize(const SanitizeOptions& options) {
+  const SanitizeSummary summary = sanitize_snapshots(options);
+  print_reasons("Refused because of:", summary.refusals);
+  print_reasons("Repaired:", summary.repairs);
+  fmt::print("{} accepted, {} accepted after repair, {} refused, {} duplicates: {} of {:.1f} MB\n",
+             summary.count(Verdict::kAccept), summary.count(Verdict::kAcceptWithRepair),
+             summary.count(Verdict::kReject), summary.count(Verdict::kDuplicate),
+             options.output.string(), static_cast<double>(summary.output_bytes) / 1e6);
+  if (summary.accepted() == 0) {
+    fmt::print(stderr, "stemfabric: error: no snapshot of {} was accepted; see --report\n",
+               options.input.string());
+    return exit_status(ErrorKind::kInputData);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_sanitize_command(CLI::App& app, Run& run) {
+  auto options = std::make_shared<SanitizeOptions>();
+  CLI::App* command = app.add_subcommand(
+      "sanitize", "Validate exported snapshots and keep only what the schema names");
+  command
+      ->add_option("--input", options->input,
+                   "Folder with *.json and *.jsonl (searched recursively), or one such file")
+      ->required();
+  command->add_option("--output", options->output, "Sanitised records, one JSON object per line")
+      ->required();
+  command->add_option("--report", options->report, "JSON report with the verdict of each snapshot");
+  command
+      ->add_option("--threads", options->threads, "Worker threads; 0 = all cores of this process")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command->add_option("--salt", options->salt,
+                      "Text put before each id when it is hashed; keep it secret and the same");
+  command->callback([&run, options] { run = [options] { return run_sanitize(*options); }; });
+}
+
+}  // namespace stemfabric::cli
