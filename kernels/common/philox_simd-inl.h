@@ -7,7 +7,7 @@
 #define SF_KERNELS_COMMON_PHILOX_SIMD_INL_H_
 #endif
 
-#include "hwy/highway.h"
+#include <hwy/highway.h>
 #include "kernels/common/philox.h"
 
 #if HWY_TARGET != HWY_SCALAR

@@ -6,8 +6,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/stem_loss/stem_loss_cpu.cpp"
-#include "hwy/foreach_target.h"
-#include "hwy/highway.h"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
 #include "kernels/common/simd-inl.h"
 
 #ifndef SF_KERNELS_STEM_LOSS_CPU_TYPES
