@@ -59,7 +59,8 @@ struct DropoutConfig {
   int64_t sample0 = 0;  // global index of the batch's first sample
 };
 SF_HOST_DEVICE inline uint32_t dropout_threshold(float p) {
-  return static_cast<uint32_t>(p * 65536.0f + 0.5f);
+  // Not lround: this must be the same arithmetic on CPU and GPU.
+  return static_cast<uint32_t>(p * 65536.0f + 0.5f);  // NOLINT(bugprone-incorrect-roundings)
 }
 SF_HOST_DEVICE inline float dropout_scale(float p) {
   return 65536.0f / static_cast<float>(65536u - dropout_threshold(p));

@@ -36,6 +36,7 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
+// NOLINTBEGIN(bugprone-macro-parentheses): Name is the name of a class
 #define SF_DEFINE_ERROR(Name, Kind)                                        \
   class Name : public Error {                                              \
    public:                                                                 \
@@ -54,6 +55,7 @@ SF_DEFINE_ERROR(DeviceError, ErrorKind::kDevice);
 SF_DEFINE_ERROR(NumericError, ErrorKind::kNumeric);
 SF_DEFINE_ERROR(InternalError, ErrorKind::kInternal);
 #undef SF_DEFINE_ERROR
+// NOLINTEND(bugprone-macro-parentheses)
 
 namespace detail {
 [[noreturn]] void check_failed(const char* expression, const char* file, int line,

@@ -186,6 +186,7 @@ const ExecutionContext& cpu_context(int threads) {
 void run_repeatably(const std::vector<GuardedTensor*>& outputs,
                     const std::function<void(const ExecutionContext&)>& op) {
   std::vector<std::vector<std::byte>> initial;
+  initial.reserve(outputs.size());
   for (const GuardedTensor* output : outputs) {
     initial.push_back(output->bytes());
   }
