@@ -198,9 +198,13 @@ class ForwardTask {
     for (int64_t j = 0; j < n_padded_; j += kLanes) {
       const FloatVec a = hn::Mul(hn::Load(d, weights + j), inverse);
       hn::Store(a, d, weights + j);
-      const ValueAndSlope e = evaluate(coef_.x, a);
-      z = hn::Add(z, e.value);
-      t = hn::MulAdd(a, e.slope, t);
+      if constexpr (Kind::kTraining) {
+        const ValueAndSlope e = evaluate(coef_.x, a);
+        z = hn::Add(z, e.value);
+        t = hn::MulAdd(a, e.slope, t);
+      } else {
+        z = hn::Add(z, evaluate_value(coef_.x, a));
+      }
       if (coef_.normalized) {
         const ValueAndSlope h = evaluate(coef_.h, a);
         sum_h = hn::Add(sum_h, h.value);

@@ -110,20 +110,52 @@ inline void pack_rows(const float* head, int64_t stride, const int32_t* index, i
   }
 }
 
-// Rows index[0 … n) of a head, transposed, in panels: out[panel][dim][kPanel].
+// Four rows of `dim` elements become four neighbouring columns of a panel.
+inline void transpose_four(const float* const (&row)[4], int64_t dim, float* panel) {
+  int64_t e = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> d;
+  for (; e + 4 <= dim; e += 4) {
+    const auto r0 = hn::LoadU(d, row[0] + e);
+    const auto r1 = hn::LoadU(d, row[1] + e);
+    const auto r2 = hn::LoadU(d, row[2] + e);
+    const auto r3 = hn::LoadU(d, row[3] + e);
+    const auto low01 = hn::InterleaveLower(d, r0, r1);
+    const auto low23 = hn::InterleaveLower(d, r2, r3);
+    const auto high01 = hn::InterleaveUpper(d, r0, r1);
+    const auto high23 = hn::InterleaveUpper(d, r2, r3);
+    float* to = panel + e * kPanel;
+    hn::StoreU(hn::ConcatLowerLower(d, low23, low01), d, to);
+    hn::StoreU(hn::ConcatUpperUpper(d, low23, low01), d, to + kPanel);
+    hn::StoreU(hn::ConcatLowerLower(d, high23, high01), d, to + 2 * kPanel);
+    hn::StoreU(hn::ConcatUpperUpper(d, high23, high01), d, to + 3 * kPanel);
+  }
+#endif
+  for (; e < dim; ++e) {
+    for (int j = 0; j < 4; ++j) {
+      panel[e * kPanel + j] = row[j][e];
+    }
+  }
+}
+
+// Rows index[0 … n) of a head, transposed, in panels: out[panel][dim][kPanel], zeros beyond n.
 inline void pack_transposed(const float* head, int64_t stride, const int32_t* index, int64_t n,
                             int64_t padded, int64_t dim, float* out) {
   for (int64_t j0 = 0; j0 < padded; j0 += kPanel) {
     float* panel = out + j0 * dim;
     const int64_t filled = std::clamp<int64_t>(n - j0, 0, kPanel);
-    for (int64_t j = 0; j < filled; ++j) {
-      const float* from = head + index[j0 + j] * stride;
-      for (int64_t e = 0; e < dim; ++e) {
-        panel[e * kPanel + j] = from[e];
-      }
+    int64_t j = 0;
+    for (; j + 4 <= filled; j += 4) {
+      const int32_t* i = index + j0 + j;
+      transpose_four({head + i[0] * stride, head + i[1] * stride, head + i[2] * stride,
+                      head + i[3] * stride},
+                     dim, panel + j);
     }
-    for (int64_t e = 0; e < dim && filled < kPanel; ++e) {
-      std::fill(panel + e * kPanel + filled, panel + (e + 1) * kPanel, 0.0f);
+    for (; j < kPanel; ++j) {
+      const float* from = j < filled ? head + index[j0 + j] * stride : nullptr;
+      for (int64_t e = 0; e < dim; ++e) {
+        panel[e * kPanel + j] = from == nullptr ? 0.0f : from[e];
+      }
     }
   }
 }
@@ -263,8 +295,13 @@ struct KeepBits {
         ++end;
       }
       group_bits(row0, rows, group, bits);
+      const bool whole = end - j == 32 && j % 32 == 0;  // no key of the group is masked
       for (int64_t r = 0; r < rows; ++r) {
         float* row = out + r * ld;
+        if (whole) {
+          expand(static_cast<uint32_t>(bits[r]), row + j);
+          continue;
+        }
         for (int64_t k = j; k < end; ++k) {
           row[k] = static_cast<float>((bits[r] >> (index[k] % 32)) & 1u);
         }
@@ -275,8 +312,25 @@ struct KeepBits {
 
   static constexpr int64_t kMaxRows = 64;
 
-#if HWY_TARGET != HWY_SCALAR
  private:
+  // The 32 bits as numbers 0 and 1.
+  static HWY_INLINE void expand(uint32_t bits, float* out) {
+    const FloatTag d;
+    const hn::RebindToUnsigned<FloatTag> du;
+    using Lane = hn::TFromD<decltype(du)>;
+    HWY_ALIGN Lane lane_bit[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      lane_bit[i] = Lane{1} << i;
+    }
+    const auto lane = hn::Load(du, lane_bit);
+    const auto one = hn::BitCast(du, hn::Set(d, 1.0f));
+    for (int64_t i = 0; i < 32; i += kLanes) {
+      const auto kept = hn::TestBit(hn::Set(du, bits >> i), lane);
+      hn::Store(hn::BitCast(d, hn::IfThenElseZero(kept, one)), d, out + i);
+    }
+  }
+
+#if HWY_TARGET != HWY_SCALAR
   // Ten Philox rounds on the low halves of 64-bit lanes; the high halves are left as garbage.
   template <typename Vec>
   HWY_INLINE void rounds(Vec (&c)[4]) const {
