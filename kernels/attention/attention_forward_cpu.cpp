@@ -275,7 +275,6 @@ class ForwardTask {
         (r / kBlockRows * kBlockRows * Kind::kSums + r % kBlockRows) * s_.dim_padded;
     const int64_t next = kBlockRows * s_.dim_padded;
     const float scale = Kind::kDropout ? dropout_scale(args_.dropout.p) : 1.0f;
-    const float inverse_g = 1.0f / row.g;
     float* o = output(rows_of(args_.o), i);
     float* o2 = Kind::kTraining ? output(rows_of(args_.o2), i) : nullptr;
     float* u = Kind::kTraining ? output(rows_of(args_.u), i) : nullptr;
@@ -289,13 +288,13 @@ class ForwardTask {
       } else {
         const float constant =
             Kind::kDropout ? sums[Kind::kKeepSum * next + e] : scratch_.value_sum[e];
-        const float out = scale * ((coef_.b + row.w) * constant + sums[e]) * inverse_g;
+        const float out = scale * ((coef_.b + row.w) * constant + sums[e]) / row.g;
         o[e] = out;
         if constexpr (Kind::kTraining) {
           const float inner = scale * (constant + sums[next + e]) / row.z2;
           const float slope = scale * sums[2 * next + e] - row.w * row.t * inner;
-          o2[e] = coef_.normalized ? (inner - out) * inverse_g : inner;
-          u[e] = coef_.normalized ? (slope - row.omega * out) * inverse_g : slope;
+          o2[e] = coef_.normalized ? (inner - out) / row.g : inner;
+          u[e] = coef_.normalized ? (slope - row.omega * out) / row.g : slope;
         }
       }
     }

@@ -27,8 +27,11 @@ inline constexpr int64_t kLanes = HWY_LANES(float);
 // A register block is kBlockRows x 2 vectors: 16 accumulators of 32 registers with AVX-512, 8 of 16
 // otherwise, enough independent sums to hide the latency of a fused multiply-add.
 inline constexpr int kBlockRows = kLanes >= 16 ? 8 : 4;
-// Transposed operands are stored in panels of this many columns.
-inline constexpr int64_t kPanel = 2 * kLanes;
+inline constexpr int64_t kBlockColumns = 2 * kLanes;
+// Transposed operands are stored in panels of this many columns, and keys are padded to it: whole
+// register blocks whether keys are columns or rows.
+inline constexpr int64_t kPanel = std::max<int64_t>(kBlockColumns, kBlockRows);
+static_assert(kPanel % kBlockColumns == 0 && kPanel % kBlockRows == 0);
 // Keys that are worked on at once: the weights of a row block and this many keys stay in the L1
 // cache.
 inline constexpr int64_t kTile = 64;
@@ -76,7 +79,7 @@ void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64
              const float* b, int64_t ldb, float* c, int64_t ldc) {
   const int64_t row_step = kTransposedA ? 1 : lda;
   int64_t column = 0;
-  for (; column + kPanel <= columns; column += kPanel) {
+  for (; column + kBlockColumns <= columns; column += kBlockColumns) {
     for (int64_t r = 0; r < rows; r += kBlockRows) {
       register_block<2, kTransposedA, kAccumulate>(depth, a + r * row_step, lda, b + column, ldb,
                                                    c + r * ldc + column, ldc);
@@ -147,9 +150,9 @@ inline void pack_transposed(const float* head, int64_t stride, const int32_t* in
     int64_t j = 0;
     for (; j + 4 <= filled; j += 4) {
       const int32_t* i = index + j0 + j;
-      transpose_four({head + i[0] * stride, head + i[1] * stride, head + i[2] * stride,
-                      head + i[3] * stride},
-                     dim, panel + j);
+      transpose_four(
+          {head + i[0] * stride, head + i[1] * stride, head + i[2] * stride, head + i[3] * stride},
+          dim, panel + j);
     }
     for (; j < kPanel; ++j) {
       const float* from = j < filled ? head + index[j0 + j] * stride : nullptr;

@@ -109,12 +109,15 @@ void expect_attention(const AttentionRun& run, const AttentionProblem& p,
   // rounding of numbers of the size of dA, about |dO| |V|, times the other factor of dQ and dK.
   const double unit = 0x1p-24;
   const double d_score = unit * largest(p.d_o) * largest(p.v);
-  expect_within_bound("o", run.o.values(), widen(naive.o), expected.o);
+  // O is formed as (c0 V̂ + Σ R V) / g: product, sum, row sum and division round once each, also
+  // where the naive computation happens to be exact (a single key).
+  const Floor four = {.ulps = 4};
+  expect_within_bound("o", run.o.values(), widen(naive.o), expected.o, four);
   expect_within_bound("dq", run.dq.values(), widen(naive.dq), expected.dq,
                       {.absolute = d_score * largest(p.k)});
   expect_within_bound("dk", run.dk.values(), widen(naive.dk), expected.dk,
                       {.absolute = d_score * largest(p.q)});
-  expect_within_bound("dv", run.dv.values(), widen(naive.dv), expected.dv);
+  expect_within_bound("dv", run.dv.values(), widen(naive.dv), expected.dv, four);
 }
 
 AttentionProblem random_attention_problem(AttentionActivation activation, int64_t batch,
