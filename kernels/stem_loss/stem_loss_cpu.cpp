@@ -42,28 +42,47 @@ HWY_INLINE hn::Vec<D> difference(D d, const cpu::LossRow& r, int64_t i) {
   return difference;
 }
 
+// sums += difference², in float64.
+template <class V, class VD>
+HWY_INLINE void add_squares(V difference, VD& sum0, VD& sum1) {
+  const DoubleTag dd;
+#if HWY_TARGET == HWY_SCALAR
+  static_cast<void>(sum1);
+  const auto wide = hn::PromoteTo(dd, difference);
+  sum0 = hn::MulAdd(wide, wide, sum0);
+#else
+  const HalfFloatTag half;
+  const auto low = hn::PromoteTo(dd, hn::LowerHalf(half, difference));
+  const auto high = hn::PromoteTo(dd, hn::UpperHalf(half, difference));
+  sum0 = hn::MulAdd(low, low, sum0);
+  sum1 = hn::MulAdd(high, high, sum1);
+#endif
+}
+
 // Σ difference² of the row, and its gradient.
 template <bool kMasked, bool kGradient>
 HWY_INLINE double squares_of_row(const cpu::LossRow& r) {
   const DoubleTag dd;
-  const HalfFloatTag df;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(df));
+  const FloatTag d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto scale = hn::Set(d, r.scale);
   auto sum0 = hn::Zero(dd);
   auto sum1 = hn::Zero(dd);
-  const auto add = [&](int64_t i, auto& sum) HWY_ATTR {
-    const auto delta = difference<kMasked>(df, r, i);
+  auto sum2 = hn::Zero(dd);
+  auto sum3 = hn::Zero(dd);
+  const auto at = [&](int64_t i) HWY_ATTR {
+    const auto delta = difference<kMasked>(d, r, i);
     if constexpr (kGradient) {
-      hn::StoreU(hn::Mul(delta, hn::Set(df, r.scale)), df, r.gradient + i);
+      hn::StoreU(hn::Mul(delta, scale), d, r.gradient + i);
     }
-    const auto wide = hn::PromoteTo(dd, delta);
-    sum = hn::MulAdd(wide, wide, sum);
+    return delta;
   };
   int64_t i = 0;
   for (; i + 2 * lanes <= r.n; i += 2 * lanes) {
-    add(i, sum0);
-    add(i + lanes, sum1);
+    add_squares(at(i), sum0, sum1);
+    add_squares(at(i + lanes), sum2, sum3);
   }
-  double total = hn::GetLane(hn::SumOfLanes(dd, hn::Add(sum0, sum1)));
+  double total = hn::GetLane(hn::SumOfLanes(dd, hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3))));
   for (; i < r.n; ++i) {
     const bool present = !kMasked || r.mask[i] != 0;
     const float delta = present ? r.prediction[i] - r.target[i] : 0.0f;

@@ -39,7 +39,7 @@ inline std::vector<ResidualNormCase> residual_norm_test_cases() {
 inline std::vector<ResidualNormCase> residual_norm_benchmark_cases() {
   return {{"m2048_c256", 2048, 256},
           {"m2048_c256_p10", 2048, 256, 0.1, 256},
-          {"m16384_c1024_p10", 16384, 1024, 0.1, 256}};
+          {"m4096_c1024_p10", 4096, 1024, 0.1, 256}};
 }
 
 }  // namespace stemfabric::test

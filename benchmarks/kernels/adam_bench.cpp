@@ -1,0 +1,64 @@
+// One Adam step over one block of parameters.
+#include "kernels/adam/adam.h"
+
+#include <memory>
+
+#include "benchmarks/support/kernel_benchmark.h"
+#include "benchmarks/support/random_tensor.h"
+#include "tests/oracles/adam_cases.h"
+#include "tests/oracles/adam_oracle.h"
+
+namespace stemfabric::benchmarks {
+namespace {
+
+struct Data {
+  explicit Data(int64_t n)
+      : parameter(random_tensor({n}, 1)),
+        gradient(random_tensor({n}, 2)),
+        m(random_tensor({n}, 3)),
+        v(random_tensor({n}, 4, 0, 1)) {}
+  Tensor parameter, gradient, m, v;
+};
+
+template <typename T>
+std::vector<double> expected(const Data& data, const AdamArgs& args) {
+  test::AdamState<T> state;
+  const auto copy = [](const Tensor& tensor, std::vector<T>& to) {
+    to.assign(tensor.as<float>(), tensor.as<float>() + tensor.elements());
+  };
+  copy(data.parameter, state.parameter);
+  copy(data.m, state.m);
+  copy(data.v, state.v);
+  test::adam_oracle(state, values_of(data.gradient), args);
+  return {state.parameter.begin(), state.parameter.end()};
+}
+
+std::function<void()> prepare(const ExecutionContext& ctx, const test::AdamCase& c) {
+  auto data = std::make_shared<Data>(c.n);
+  const AdamArgs args = {.parameter = data->parameter.view(),
+                         .m = data->m.view(),
+                         .v = data->v.view(),
+                         .gradient = data->gradient.view(),
+                         .step = 3,
+                         .weight_decay = c.weight_decay,
+                         .decoupled = c.decoupled,
+                         .form = c.form};
+  const auto oracle = expected<double>(*data, args);
+  const auto naive = expected<float>(*data, args);
+  adam_step(ctx, args);
+  require_within_bound("adam", values_of(data->parameter), naive, oracle);
+  return [&ctx, data, args] { adam_step(ctx, args); };
+}
+
+bool register_all() {
+  for (const test::AdamCase& c : test::adam_benchmark_cases()) {
+    register_kernel({.name = "adam/" + c.name + "/stemfabric",
+                     .bytes = static_cast<double>(c.bytes()),
+                     .prepare = [c](const auto& ctx) { return prepare(ctx, c); }});
+  }
+  return true;
+}
+const bool kRegistered = register_all();
+
+}  // namespace
+}  // namespace stemfabric::benchmarks
