@@ -20,6 +20,7 @@ constexpr AddCommand kCommands[] = {
     add_train_command,
 
     // Models at work
+    add_predict_command,
 
     // This installation
     add_config_command,

@@ -1,0 +1,99 @@
+#include "trainer/model/trained_model.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "runtime/core/check.h"
+#include "runtime/io/file.h"
+#include "runtime/io/safetensors.h"
+#include "trainer/model/weights_file.h"
+
+namespace stemfabric {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFinal = "final_model.safetensors";
+constexpr const char* kCheckpoints = "checkpoints";
+constexpr const char* kCheckpointWeights = "model.safetensors";
+
+// The checkpoint of the highest step: "step-000120". Longer names are later steps.
+fs::path newest_checkpoint(const fs::path& folder) {
+  fs::path newest;
+  std::error_code error;
+  const auto later = [](const std::string& a, const std::string& b) {
+    return a.size() != b.size() ? a.size() > b.size() : a > b;
+  };
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const bool numbered =
+        name.starts_with("step-") && name.size() > 5 &&
+        std::all_of(name.begin() + 5, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (numbered && fs::exists(it->path() / kCheckpointWeights, error) &&
+        (newest.empty() || later(name, newest.filename().string()))) {
+      newest = it->path();
+    }
+  }
+  return newest;
+}
+
+void set_statistics(Separator& model, const InputStatistics& statistics) {
+  std::ranges::copy(statistics.mean, model.input_mean().as<float>());
+  std::ranges::copy(statistics.scale, model.input_scale().as<float>());
+}
+
+}  // namespace
+
+fs::path find_weights(const fs::path& model) {
+  std::error_code error;
+  if (!fs::exists(model, error)) {
+    throw InputError(
+        "there is no model {}; give a .safetensors file or the folder of a training "
+        "run",
+        model.string());
+  }
+  if (!fs::is_directory(model, error)) {
+    return model;
+  }
+  const fs::path best = model / kCheckpoints / "best_model.safetensors";
+  for (const fs::path& file : {model / kFinal, best, model / kCheckpointWeights}) {
+    if (fs::exists(file, error)) {
+      return file;
+    }
+  }
+  if (const fs::path newest = newest_checkpoint(model / kCheckpoints); !newest.empty()) {
+    return newest / kCheckpointWeights;
+  }
+  throw InputError(
+      "the folder {} holds no model: neither {} nor a checkpoint; train one there, or "
+      "give a .safetensors file",
+      model.string(), kFinal);
+}
+
+fs::path run_folder_of(const fs::path& weights) {
+  std::error_code error;
+  fs::path folder = fs::absolute(weights, error).lexically_normal().parent_path();
+  for (int level = 0; level < 3 && folder.has_relative_path(); ++level) {
+    if (fs::exists(folder / "metrics.jsonl", error)) {
+      return folder;
+    }
+    folder = folder.parent_path();
+  }
+  return {};
+}
+
+TrainedModel open_trained_model(const ExecutionContext& ctx, const fs::path& weights, int64_t batch,
+                                int64_t tokens) {
+  TrainedModel trained;
+  trained.weights = weights;
+  trained.sha256 = sha256_file(weights);
+  trained.metadata = SafetensorsFile(weights).metadata();
+  const ModelConfig config = read_model_config(weights);
+  trained.model = std::make_unique<Separator>(
+      ctx, config, Separator::Limits{.batch = batch, .tokens = tokens, .training = false});
+  Separator& model = *trained.model;
+  set_statistics(model, read_weights(weights, model.parameters(), model.weights().as<float>()));
+  return trained;
+}
+
+}  // namespace stemfabric
