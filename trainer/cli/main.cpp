@@ -15,6 +15,7 @@ using namespace stemfabric::cli;
 constexpr AddCommand kCommands[] = {
     // Data
     add_sanitize_command,
+    add_dataset_command,
 
     // Training
     add_train_command,

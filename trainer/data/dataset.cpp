@@ -77,7 +77,6 @@ Dataset::Dataset(const fs::path& folder) : state_(std::make_unique<State>()) {
   });
 
   const ShardTensors& reference = state_->shards.front()->tensors();
-  Sha256 hash;
   state_->first.push_back(0);
   for (const auto& shard : state_->shards) {
     const ShardTensors& t = shard->tensors();
@@ -90,9 +89,8 @@ Dataset::Dataset(const fs::path& folder) : state_(std::make_unique<State>()) {
           paths.front().string());
     }
     state_->first.push_back(state_->first.back() + shard->size());
-    hash.update(shard->path().filename().string() + " " + shard->sha256() + "\n");
   }
-  state_->hash = hash.hex();
+  state_->hash = split_hash(shard_hashes());
 }
 
 Dataset::~Dataset() = default;
@@ -249,6 +247,18 @@ void read_manifest(DatasetFolder& folder, const fs::path& file) {
 
 }  // namespace
 
+std::string split_hash(std::span<const Dataset::ShardHash> shards) {
+  std::string text;
+  for (const Dataset::ShardHash& shard : shards) {
+    text += shard.file + " " + shard.sha256 + "\n";
+  }
+  return sha256_hex(text);
+}
+
+std::string dataset_hash(const std::string& train, const std::string& validation) {
+  return sha256_hex("train " + train + "\nvalidation " + validation + "\n");
+}
+
 DatasetFolder open_dataset(const fs::path& root) {
   DatasetFolder folder;
   folder.root = root;
@@ -271,8 +281,8 @@ DatasetFolder open_dataset(const fs::path& root) {
   if (const fs::path file = root / "manifest.json"; fs::exists(file)) {
     read_manifest(folder, file);
   }
-  folder.hash = sha256_hex("train " + folder.train->hash() + "\nvalidation " +
-                           (folder.validation ? folder.validation->hash() : "") + "\n");
+  folder.hash =
+      dataset_hash(folder.train->hash(), folder.validation ? folder.validation->hash() : "");
   return folder;
 }
 

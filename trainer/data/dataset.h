@@ -75,6 +75,11 @@ class Dataset {
   std::unique_ptr<State> state_;
 };
 
+// The hashes of a split and of a whole data set, as Dataset::hash() and DatasetFolder::hash give
+// them. An empty split has the empty hash.
+std::string split_hash(std::span<const Dataset::ShardHash> shards);
+std::string dataset_hash(const std::string& train, const std::string& validation);
+
 // A whole data set folder. A folder that itself holds shards is taken as a training split alone;
 // the manifest and the validation split may be missing.
 struct DatasetFolder {
