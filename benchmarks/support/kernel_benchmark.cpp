@@ -23,9 +23,11 @@ std::vector<KernelCase>& kernel_cases() {
   return cases;
 }
 
-// Rates come from the median call, so that a busy neighbour spoils little.
-void time_kernel(benchmark::State& state, const KernelCase& kernel_case,
-                 const ExecutionContext& ctx, const MachinePeak& peak) {
+// Rates come from the median call, so that a busy neighbour spoils little. Each case has a context
+// of its own, so that its scratch memory can be told.
+void time_kernel(benchmark::State& state, const KernelCase& kernel_case, int threads,
+                 const MachinePeak& peak) {
+  const ExecutionContext ctx({.threads = threads});
   const std::function<void()> run = kernel_case.prepare(ctx);
   run();
   std::vector<double> seconds;
@@ -43,6 +45,7 @@ void time_kernel(benchmark::State& state, const KernelCase& kernel_case,
     state.counters["GFLOP/s"] = kernel_case.flops / *middle * 1e-9;
     state.counters["%peak"] = 100 * kernel_case.flops / *middle / peak.flops_per_second;
   }
+  state.counters["scratch_MB"] = static_cast<double>(ctx.workspace().capacity()) * 1e-6;
   if (kernel_case.bytes > 0) {
     state.counters["GB/s"] = kernel_case.bytes / *middle * 1e-9;
     state.counters["%copy"] = 100 * kernel_case.bytes / *middle / peak.bytes_per_second;
@@ -88,7 +91,7 @@ int run(int argc, char** argv) {
   for (const KernelCase& kernel_case : kernel_cases()) {
     benchmark::RegisterBenchmark(
         kernel_case.name.c_str(),
-        [&](benchmark::State& state) { time_kernel(state, kernel_case, ctx, peak); })
+        [&](benchmark::State& state) { time_kernel(state, kernel_case, threads, peak); })
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond);
   }
