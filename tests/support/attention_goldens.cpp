@@ -111,6 +111,8 @@ AttentionGolden load_attention_golden(const std::string& name, const std::string
     const auto& files = entry.at("variants").at(activation).at("files");
     golden.expected = {read_rows(p, files.at("o")), read_rows(p, files.at("dq")),
                        read_rows(p, files.at("dk")), read_rows(p, files.at("dv"))};
+    golden.lse = read_values(entry.at("rows").at("lse"));
+    golden.z2 = read_values(entry.at("rows").at("z2"));
     if (entry.contains("dropout") && !entry.at("dropout").is_null()) {
       read_dropout(entry, golden);
     }

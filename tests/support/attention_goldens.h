@@ -16,6 +16,7 @@ struct AttentionGolden {
   AttentionProblem problem;  // keep bits as stored
   DropoutConfig dropout;     // p = 0: none
   AttentionResult<double> expected;
+  std::vector<double> lse, z2;  // [B, H, T]: ln Σ exp(score), Σ exp(A), over unmasked keys
 };
 
 // (case, activation) of every stored result; cheap.
