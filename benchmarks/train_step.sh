@@ -56,19 +56,21 @@ timed = [r for r in rows if r["steps"] > 1]
 def of(label, threads):
     return [r for r in timed if r["label"] == label and r["threads"] == threads]
 print("default model, superposition attention, B=8, T=256, fp32; medians over rounds")
-print(f"{'threads':>7} {'':14} {'ms/step':>9} {'tokens/s':>9} {'peak MB':>8}   ours/peer time, memory")
+print(f"{'threads':>7} {'':14} {'ms/step':>9} {'tokens/s':>9} {'CPU ms':>9} {'peak MB':>8}   ours/peer: time, CPU time, memory")
 for threads in (1, 2):
     mine = of("ours", threads)
     ms = statistics.median(r["ms_median"] for r in mine)
+    cpu = statistics.median(r["cpu_ms"] for r in mine)
     mb = max(r["peak_rss_mb"] for r in mine)
     for label in ("ours", "torch", "torch-avx512"):
         peers = of(label, threads)
         if not peers:
             continue
         peer_ms = statistics.median(r["ms_median"] for r in peers)
+        peer_cpu = statistics.median(r["cpu_ms"] for r in peers)
         peer_mb = max(r["peak_rss_mb"] for r in peers)
-        ratio = "" if label == "ours" else f"{ms / peer_ms:.2f}, {mb / peer_mb:.2f}"
-        print(f"{threads:>7} {label:14} {peer_ms:9.1f} {2048e3 / peer_ms:9.0f} {peer_mb:8.0f}   {ratio}")
+        ratio = "" if label == "ours" else f"{ms / peer_ms:.2f}, {cpu / peer_cpu:.2f}, {mb / peer_mb:.2f}"
+        print(f"{threads:>7} {label:14} {peer_ms:9.1f} {2048e3 / peer_ms:9.0f} {peer_cpu:9.1f} {peer_mb:8.0f}   {ratio}")
 print("peak resident memory against sequence length, B=8, MB (planned activations)")
 for r in (r for r in rows if r["steps"] == 1):
     what = r.get("skipped") or f"{r['peak_rss_mb']} ({r['activation_mb']:.0f})" if r["label"] == "ours" else r.get("skipped") or str(r["peak_rss_mb"])

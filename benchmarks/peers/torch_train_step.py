@@ -99,15 +99,17 @@ def main():
     for _ in range(a.warmup):
         step()
     times = []
+    cpu_begin = time.process_time()
     for _ in range(a.steps):
         begin = time.perf_counter()
         loss, norm = step()
         times.append((time.perf_counter() - begin) * 1e3)
+    cpu = (time.process_time() - cpu_begin) * 1e3 / a.steps
     median = statistics.median(times)
     print(json.dumps({
         "what": "train_step", "implementation": f"torch {torch.__version__}", "attention": a.attention,
         "batch": a.batch, "tokens": a.tokens, "threads": a.threads, "dropout": a.dropout, "steps": a.steps,
-        "ms_median": round(median, 2), "ms_min": round(min(times), 2),
+        "ms_median": round(median, 2), "ms_min": round(min(times), 2), "cpu_ms": round(cpu, 2),
         "tokens_per_s": round(a.batch * a.tokens / median * 1e3),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "loss": round(loss, 6), "gradient_norm": round(norm, 6)}))

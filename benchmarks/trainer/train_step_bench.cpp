@@ -155,6 +155,16 @@ class Training {
   double norm_ = 0;
 };
 
+// Processor time of the process so far, all threads.
+double cpu_milliseconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto of = [](const timeval& t) {
+    return 1e3 * static_cast<double>(t.tv_sec) + 1e-3 * static_cast<double>(t.tv_usec);
+  };
+  return of(usage.ru_utime) + of(usage.ru_stime);
+}
+
 double peak_rss_mb() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -184,6 +194,7 @@ void run(const Options& o) {
     trace.install();
   }
   std::vector<double> milliseconds;
+  const double cpu_begin = cpu_milliseconds();
   for (int64_t i = 0; i < o.steps; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     training.step();
@@ -191,16 +202,17 @@ void run(const Options& o) {
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
             .count());
   }
+  const double cpu = (cpu_milliseconds() - cpu_begin) / static_cast<double>(o.steps);
   std::ranges::sort(milliseconds);
   const double median = milliseconds[milliseconds.size() / 2];
   fmt::print(
       "{{\"what\": \"train_step\", \"implementation\": \"stemfabric\", \"attention\": \"{}\", "
       "\"batch\": {}, \"tokens\": {}, \"threads\": {}, \"dropout\": {}, \"steps\": {}, "
-      "\"ms_median\": {:.2f}, \"ms_min\": {:.2f}, \"tokens_per_s\": {:.0f}, "
+      "\"ms_median\": {:.2f}, \"ms_min\": {:.2f}, \"cpu_ms\": {:.2f}, \"tokens_per_s\": {:.0f}, "
       "\"peak_rss_mb\": {:.0f}, \"activation_mb\": {:.1f}, \"loss\": {:.6f}, "
       "\"gradient_norm\": {:.6f}}}\n",
       o.attention, o.batch, o.tokens, o.threads, o.dropout, o.steps, median, milliseconds.front(),
-      static_cast<double>(o.batch * o.tokens) / median * 1e3, peak_rss_mb(),
+      cpu, static_cast<double>(o.batch * o.tokens) / median * 1e3, peak_rss_mb(),
       static_cast<double>(training.model().activation_bytes()) / (1 << 20), training.loss(),
       training.gradient_norm());
   if (o.profile) {
