@@ -21,6 +21,7 @@ constexpr AddCommand kCommands[] = {
     add_train_command,
 
     // Models at work
+    add_evaluate_command,
     add_predict_command,
 
     // This installation

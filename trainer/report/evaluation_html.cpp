@@ -1,0 +1,257 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "runtime/io/file.h"
+#include "trainer/report/evaluation_report.h"
+#include "trainer/report/page_style.h"
+#include "trainer/report/svg_chart.h"
+#include "trainer/report/training_curves.h"
+#include "trainer/version.h"
+
+namespace stemfabric {
+namespace {
+
+constexpr std::array<const char*, 4> kTitles = {"SDR", "SIR", "SAR", "Overall"};
+constexpr std::array<const char*, 4> kUnits = {"dB", "dB", "dB", ""};
+
+// A median; the limits stand for a quotient by zero.
+std::string score(const Distribution& d, std::size_t metric) {
+  if (d.count == 0) {
+    return "–";
+  }
+  if (metric < 3 && std::abs(d.median) >= kScoreLimitDb) {
+    return d.median > 0 ? "≥ 100" : "≤ −100";
+  }
+  return fmt::format("{:.{}f}", d.median, metric < 3 ? 1 : 2);
+}
+
+std::string verdict(const Distribution& d, std::size_t metric) {
+  if (d.count == 0) {
+    return "<span class=\"hint\">not evaluated</span>";
+  }
+  return d.median > kMetricTargets[metric] ? "<span class=\"met\">✓ met</span>"
+                                           : "<span class=\"missed\">✗ not met</span>";
+}
+
+// "> 10 dB"
+std::string target_text(std::size_t metric) {
+  return fmt::format("&gt; {}{}{}", kMetricTargets[metric], *kUnits[metric] != '\0' ? " " : "",
+                     kUnits[metric]);
+}
+
+std::string head(const ReportInputs& report) {
+  std::string html =
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+      "<title>stemfabric evaluation</title><style>";
+  html += kPageStyle;
+  html += "</style></head><body><main>\n<h1>Stem separation: evaluation</h1>\n";
+  html += fmt::format("<p class=\"sub\">{} of {} records · {} · {}</p>\n",
+                      report.split == "train" ? "Training split" : "Validation split",
+                      report.records.size(), escape_html(report.dataset_dir),
+                      escape_html(report.timestamp));
+  if (!report.has_model) {
+    html += "<p class=\"note\">No model was given: only the mixture baseline is shown.</p>\n";
+  }
+  if (const std::string note = target_note(report.target_kind); !note.empty()) {
+    html += fmt::format("<p class=\"note\"><b>How to read these numbers.</b> {}</p>\n",
+                        escape_html(note));
+  }
+  if (report.split == "train") {
+    html +=
+        "<p class=\"note\">These are the records the model was trained on: the scores say how "
+        "well it fits them, not how well it separates new ones.</p>\n";
+  }
+  return html;
+}
+
+std::string summary_cards(const ReportInputs& report) {
+  const MetricDistributions& main =
+      report.has_model ? report.summary.model : report.summary.mixture;
+  std::string html = "<div class=\"grid four\">\n";
+  for (std::size_t m = 0; m < kTitles.size(); ++m) {
+    html += fmt::format(
+        "<div class=\"card\"><div class=\"name\">{} · median</div><div class=\"big\">"
+        "{} <small>{}</small></div>",
+        kTitles[m], score(main[m], m), kUnits[m]);
+    if (report.has_model) {
+      html += fmt::format("<div class=\"hint\">mixture {} · target {}</div><div>{}</div>",
+                          score(report.summary.mixture[m], m), target_text(m), verdict(main[m], m));
+    }
+    html += "</div>\n";
+  }
+  return html + "</div>\n";
+}
+
+std::string table_row(const std::string& name, const MetricDistributions& model,
+                      const MetricDistributions& mixture, bool has_model,
+                      const std::string& counts) {
+  std::string html = fmt::format("<td>{}</td>", name);
+  for (std::size_t m = 0; m < kTitles.size(); ++m) {
+    if (has_model) {
+      const bool both = model[m].count > 0 && mixture[m].count > 0;
+      const double gain = both ? model[m].median - mixture[m].median : 0;
+      const bool met = model[m].count > 0 && model[m].median > kMetricTargets[m];
+      html += fmt::format("<td class=\"first {}\">{}{}</td><td>{}</td><td>{}</td>",
+                          model[m].count == 0 ? ""
+                          : met               ? "met"
+                                              : "missed",
+                          score(model[m], m),
+                          model[m].count == 0 ? ""
+                          : met               ? " ✓"
+                                              : " ✗",
+                          score(mixture[m], m),
+                          both ? fmt::format("{:+.{}f}", gain, m < 3 ? 1 : 2) : "–");
+    } else {
+      html += fmt::format("<td class=\"first\">{}</td>", score(mixture[m], m));
+    }
+  }
+  return html + fmt::format("<td class=\"first\">{}</td></tr>\n", counts);
+}
+
+std::string comparison_table(const ReportInputs& report) {
+  const EvaluationSummary& summary = report.summary;
+  std::string html =
+      "<h2>Against the mixture</h2>\n<div class=\"card scroll\"><table><thead><tr>"
+      "<th></th>";
+  for (std::size_t m = 0; m < kTitles.size(); ++m) {
+    html +=
+        fmt::format("<th class=\"group first\" colspan=\"{}\">{} {}</th>", report.has_model ? 3 : 1,
+                    kTitles[m], report.has_model ? target_text(m) : std::string(kUnits[m]));
+  }
+  html += "<th class=\"first\">Records</th></tr><tr><th>Stem</th>";
+  for (std::size_t m = 0; m < kTitles.size(); ++m) {
+    html += report.has_model ? "<th class=\"first\">model</th><th>mixture</th><th>gain</th>"
+                             : "<th class=\"first\">mixture</th>";
+  }
+  html += "<th class=\"first\">evaluated / absent / silent</th></tr></thead><tbody>\n";
+  int64_t evaluated = 0;
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    const StemSummary& stem = summary.stems[s];
+    evaluated += stem.evaluated;
+    html +=
+        "<tr>" + table_row(std::string(kStemNames[s]), stem.model, stem.mixture, report.has_model,
+                           fmt::format("{} / {} / {}", stem.evaluated, stem.absent, stem.silent));
+  }
+  html += "<tr class=\"all\">" + table_row("all", summary.model, summary.mixture, report.has_model,
+                                           fmt::format("{} stems", evaluated));
+  return html +
+         "</tbody></table></div>\n<p class=\"hint\">Medians. The mixture baseline answers "
+         "with the sum of the true stems for every stem; it has no artifacts, hence its "
+         "SAR.</p>\n";
+}
+
+std::vector<double> stem_values(const ReportInputs& report, std::size_t stem, std::size_t metric) {
+  std::vector<double> values;
+  for (const RecordEvaluation& record : report.records) {
+    const StemEvaluation& entry = record.stems[stem];
+    if (entry.state == StemState::kEvaluated) {
+      const double value = metric_value(report.has_model ? entry.model : entry.mixture, metric);
+      if (std::isfinite(value)) {
+        values.push_back(value);
+      }
+    }
+  }
+  return values;
+}
+
+std::string box_plots(const ReportInputs& report) {
+  std::string html = fmt::format("<h2>Scores per stem{}</h2>\n<div class=\"grid two\">\n",
+                                 report.has_model ? "" : " (mixture)");
+  for (std::size_t m = 0; m < kTitles.size(); ++m) {
+    std::vector<Box> boxes;
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      const StemSummary& stem = report.summary.stems[s];
+      const bool baseline = report.has_model && stem.mixture[m].count > 0 &&
+                            std::abs(stem.mixture[m].median) < kScoreLimitDb;
+      boxes.push_back({.label = std::string(kStemNames[s]),
+                       .distribution = report.has_model ? stem.model[m] : stem.mixture[m],
+                       .values = stem_values(report, s, m),
+                       .baseline = baseline ? stem.mixture[m].median
+                                            : std::numeric_limits<double>::quiet_NaN()});
+    }
+    const std::string title = fmt::format("{} per stem", kTitles[m]);
+    html += fmt::format("<div class=\"card\"><h3>{}</h3>{}</div>\n", title,
+                        box_chart(title, kUnits[m], boxes, kMetricTargets[m]));
+  }
+  html +=
+      "</div>\n<div class=\"legend\"><span><i class=\"key key-0\"></i>box: quartiles and "
+      "median; whiskers: minimum and maximum</span>";
+  if (report.has_model) {
+    html += "<span><i class=\"key key-1\"></i>median of the mixture baseline</span>";
+  }
+  return html + "<span><i class=\"key key-target\"></i>target</span></div>\n";
+}
+
+std::string curves(const ReportInputs& report) {
+  if (!report.has_model) {
+    return {};
+  }
+  const TrainingCurves curves = read_training_curves(report.run_folder);
+  if (curves.empty()) {
+    return "<h2>Training</h2>\n<p class=\"none\">No training run lies beside these weights, so "
+           "there are no curves to show.</p>\n";
+  }
+  std::string html = "<h2>Training</h2>\n<div class=\"grid two\">\n";
+  const auto card = [&](const char* title, const char* x_label, const std::vector<Series>& series) {
+    if (!series.empty()) {
+      html += fmt::format("<div class=\"card\"><h3>{}</h3>{}</div>\n", title,
+                          line_chart(title, x_label, series));
+    }
+  };
+  card("Loss per epoch", "epoch", curves.epochs);
+  card("Loss per step", "step", curves.steps);
+  card("Learning rate", "step", curves.rates);
+  return html + "</div>\n";
+}
+
+std::string definitions() {
+  return R"html(<h2>Definitions</h2>
+<div class="card"><dl>
+<dt>t</dt><dd>target: projection of the estimate e on the true stem</dd>
+<dt>i</dt><dd>interference: projection of e on all true stems of the record, minus t</dd>
+<dt>a</dt><dd>artifacts: the rest, e − t − i</dd>
+<dt>SDR, SIR, SAR</dt><dd>10 log₁₀ of |t|² / |i + a|², |t|² / |i|², |t + i|² / |a|²; no filter taps;
+limited to ±100 dB; charts end at ±40 dB</dd>
+<dt>Overall</dt><dd>0.4 n(SDR) + 0.4 n(SIR) + 0.2 n(SAR) with n(x) = clip((x + 20) / 40, 0, 1)</dd>
+<dt>Vectors</dt><dd>one per record: the elements supervised for all of its stems</dd>
+<dt>Not evaluated</dt><dd>absent stems (nothing supervised) and silent ones (zero everywhere)</dd>
+</dl></div>
+)html";
+}
+
+std::string provenance(const ReportInputs& report) {
+  std::string html = "<h2>What was evaluated</h2>\n<div class=\"card\"><dl>\n";
+  const auto entry = [&](const char* name, const std::string& value) {
+    if (!value.empty()) {
+      html += fmt::format("<dt>{}</dt><dd><code>{}</code></dd>\n", name, escape_html(value));
+    }
+  };
+  entry("Model", report.model_path);
+  entry("Model SHA-256", report.model_hash);
+  entry("Configuration", report.model_config);
+  entry("Data set", report.dataset_dir + " (" + report.split + ")");
+  entry("Data hash", report.data_hash);
+  entry("Targets", report.target_kind);
+  entry("Code", std::string(version_line()));
+  return html + "</dl></div>\n";
+}
+
+}  // namespace
+
+void write_evaluation_html(const std::filesystem::path& path, const ReportInputs& report) {
+  std::string html = head(report);
+  html += summary_cards(report);
+  html += comparison_table(report);
+  html += box_plots(report);
+  html += curves(report);
+  html += definitions();
+  html += provenance(report);
+  html += "</main></body></html>\n";
+  write_text_file(path, html);
+}
+
+}  // namespace stemfabric

@@ -1,0 +1,163 @@
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "runtime/io/file.h"
+#include "trainer/report/evaluation_report.h"
+#include "trainer/version.h"
+
+namespace stemfabric {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Ids and paths may hold bytes that are no UTF-8.
+std::string dump(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+
+Json distribution(const Distribution& d) {
+  if (d.count == 0) {
+    return {{"count", 0}};
+  }
+  return {{"count", d.count}, {"mean", d.mean}, {"median", d.median}, {"q25", d.q25},
+          {"q75", d.q75},     {"min", d.min},   {"max", d.max}};
+}
+
+// Medians by name, and the whole distributions below "statistics".
+Json metrics(const MetricDistributions& metrics) {
+  Json json;
+  Json statistics;
+  for (std::size_t m = 0; m < metrics.size(); ++m) {
+    json[kMetricNames[m]] = metrics[m].count > 0 ? Json(metrics[m].median) : Json();
+    statistics[kMetricNames[m]] = distribution(metrics[m]);
+  }
+  json["statistics"] = statistics;
+  return json;
+}
+
+Json targets(const MetricDistributions& metrics) {
+  Json json;
+  for (std::size_t m = 0; m < metrics.size(); ++m) {
+    const bool known = metrics[m].count > 0;
+    json[kMetricNames[m]] = {{"target", kMetricTargets[m]},
+                             {"value", known ? Json(metrics[m].median) : Json()},
+                             {"met", known ? Json(metrics[m].median > kMetricTargets[m]) : Json()}};
+  }
+  return json;
+}
+
+Json scores(const SeparationScores& scores) {
+  Json json;
+  for (std::size_t m = 0; m < kMetricNames.size(); ++m) {
+    json[kMetricNames[m]] = number(metric_value(scores, m));
+  }
+  return json;
+}
+
+Json stem_metrics(const EvaluationSummary& summary, bool of_model) {
+  Json json;
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    const StemSummary& stem = summary.stems[s];
+    Json entry = metrics(of_model ? stem.model : stem.mixture);
+    if (of_model) {
+      entry["evaluated"] = stem.evaluated;
+      entry["absent"] = stem.absent;
+      entry["silent"] = stem.silent;
+      entry["targets"] = targets(stem.model);
+    }
+    json[std::string(kStemNames[s])] = entry;
+  }
+  return json;
+}
+
+Json definitions() {
+  return {
+      {"sdr",
+       "10 log10(|t|^2 / |e - t|^2) in dB, t = projection of the estimate e on the true stem"},
+      {"sir", "10 log10(|t|^2 / |i|^2) in dB, i = projection of e on all true stems, minus t"},
+      {"sar", "10 log10(|t + i|^2 / |a|^2) in dB, a = e - t - i"},
+      {"overall", "0.4 n(SDR) + 0.4 n(SIR) + 0.2 n(SAR), n(x) = clip((x + 20) / 40, 0, 1)"},
+      {"vectors",
+       "per record: the elements supervised for all of its stems, at tokens that are present; no "
+       "filter taps"},
+      {"limits",
+       "values are limited to +-100 dB; null = undefined (SIR of a record with one stem)"},
+      {"notEvaluated", "absent = no supervised element; silent = true stem is zero everywhere"},
+      {"aggregate", "medians; aggregateMetrics over all evaluated stems of all records"},
+      {"mixture", "baseline: the sum of the record's true stems as the estimate of every stem"}};
+}
+
+Json record_entry(const RecordEvaluation& record, bool has_model) {
+  Json stems;
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    const StemEvaluation& stem = record.stems[s];
+    Json& entry = stems[std::string(kStemNames[s])];
+    if (stem.state != StemState::kEvaluated) {
+      entry = {{"notEvaluated", stem.state == StemState::kAbsent ? "absent" : "silent"}};
+      continue;
+    }
+    entry = has_model ? scores(stem.model) : Json::object();
+    entry["mixture"] = scores(stem.mixture);
+  }
+  return {{"id", record.id},
+          {"elements", record.elements},
+          {"elementsLeftOut", record.left_out},
+          {"independentStems", record.independent_stems},
+          {"stems", stems}};
+}
+
+}  // namespace
+
+std::string target_note(const std::string& target_kind) {
+  return target_kind == "samples"
+             ? "The targets of this data set are decimated waveform samples. No feature of a "
+               "snapshot determines them, so low scores are expected by design and say nothing "
+               "about the model; data with targets of kind 'bands' can be learnt."
+             : "";
+}
+
+void write_evaluation_json(const std::filesystem::path& path, const ReportInputs& report) {
+  const EvaluationSummary& summary = report.summary;
+  Json head = {
+      {"timestamp", report.timestamp},
+      {"codeVersion", version()},
+      {"codeRevision", code_revision()},
+      {"aggregateMetrics", report.has_model ? metrics(summary.model) : Json()},
+      {"stemMetrics", report.has_model ? stem_metrics(summary, true) : Json()},
+      {"baselines",
+       {{"mixture",
+         {{"aggregateMetrics", metrics(summary.mixture)},
+          {"stemMetrics", stem_metrics(summary, false)}}}}},
+      {"definitions", definitions()},
+      {"model", report.has_model ? Json{{"path", report.model_path}, {"sha256", report.model_hash}}
+                                 : Json()},
+      {"data",
+       {{"path", report.dataset_dir},
+        {"split", report.split},
+        {"hash", report.data_hash},
+        {"targets", report.target_kind.empty() ? Json() : Json(report.target_kind)},
+        {"records", report.records.size()}}},
+      {"config", Json::parse(report.model_config, nullptr, false)}};
+  if (!report.has_model) {
+    head["config"] = nullptr;
+  }
+  if (const std::string note = target_note(report.target_kind); !note.empty()) {
+    head["note"] = note;
+  }
+  // The records may be many: they are appended to the opened object one by one.
+  std::string text = dump(head, 1);
+  text.resize(text.size() - 2);  // "\n}"
+  AtomicFile file(path);
+  file.write(text);
+  file.write(",\n \"individualEvaluations\": [");
+  for (std::size_t i = 0; i < report.records.size(); ++i) {
+    file.write(i == 0 ? "\n  " : ",\n  ");
+    file.write(dump(record_entry(report.records[i], report.has_model), -1));
+  }
+  file.write("\n ]\n}\n");
+  file.commit();
+}
+
+}  // namespace stemfabric
