@@ -55,7 +55,7 @@ std::vector<int64_t> common_elements(const RecordViews& views, const std::vector
   for (int64_t element = 0; element < size; ++element) {
     const auto here =
         std::ranges::count_if(present, [&](int stem) { return views.supervised(stem, element); });
-    if (here == static_cast<std::ptrdiff_t>(present.size())) {
+    if (here > 0 && here == static_cast<std::ptrdiff_t>(present.size())) {
       elements.push_back(element);
     } else {
       left_out += here > 0 ? 1 : 0;

@@ -42,6 +42,10 @@ std::string target_text(std::size_t metric) {
                      kUnits[metric]);
 }
 
+std::string counted(std::size_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
 std::string head(const ReportInputs& report) {
   std::string html =
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -49,10 +53,9 @@ std::string head(const ReportInputs& report) {
       "<title>stemfabric evaluation</title><style>";
   html += kPageStyle;
   html += "</style></head><body><main>\n<h1>Stem separation: evaluation</h1>\n";
-  html += fmt::format("<p class=\"sub\">{} of {} records · {} · {}</p>\n",
-                      report.split == "train" ? "Training split" : "Validation split",
-                      report.records.size(), escape_html(report.dataset_dir),
-                      escape_html(report.timestamp));
+  html += fmt::format("<p class=\"sub\">{} of the {} split · {} · {}</p>\n",
+                      counted(report.records.size(), "record"), escape_html(report.split),
+                      escape_html(report.dataset_dir), escape_html(report.timestamp));
   if (!report.has_model) {
     html += "<p class=\"note\">No model was given: only the mixture baseline is shown.</p>\n";
   }
@@ -92,7 +95,10 @@ std::string table_row(const std::string& name, const MetricDistributions& model,
   std::string html = fmt::format("<td>{}</td>", name);
   for (std::size_t m = 0; m < kTitles.size(); ++m) {
     if (has_model) {
-      const bool both = model[m].count > 0 && mixture[m].count > 0;
+      // A limit stands for infinity, from which there is no distance.
+      const bool both = model[m].count > 0 && mixture[m].count > 0 &&
+                        (m == 3 || std::max(std::abs(model[m].median),
+                                            std::abs(mixture[m].median)) < kScoreLimitDb);
       const double gain = both ? model[m].median - mixture[m].median : 0;
       const bool met = model[m].count > 0 && model[m].median > kMetricTargets[m];
       html += fmt::format("<td class=\"first {}\">{}{}</td><td>{}</td><td>{}</td>",
@@ -112,6 +118,16 @@ std::string table_row(const std::string& name, const MetricDistributions& model,
   return html + fmt::format("<td class=\"first\">{}</td></tr>\n", counts);
 }
 
+// " drums in 3 records (2 absent, 1 silent)," or nothing.
+std::string missing_text(std::string_view name, const StemSummary& stem) {
+  if (stem.absent + stem.silent == 0) {
+    return {};
+  }
+  return fmt::format(" {} in {} ({} absent, {} silent),", name,
+                     counted(static_cast<std::size_t>(stem.absent + stem.silent), "record"),
+                     stem.absent, stem.silent);
+}
+
 std::string comparison_table(const ReportInputs& report) {
   const EvaluationSummary& summary = report.summary;
   std::string html =
@@ -127,21 +143,26 @@ std::string comparison_table(const ReportInputs& report) {
     html += report.has_model ? "<th class=\"first\">model</th><th>mixture</th><th>gain</th>"
                              : "<th class=\"first\">mixture</th>";
   }
-  html += "<th class=\"first\">evaluated / absent / silent</th></tr></thead><tbody>\n";
+  html += "<th class=\"first\">evaluated</th></tr></thead><tbody>\n";
   int64_t evaluated = 0;
+  std::string missing;
   for (std::size_t s = 0; s < kStemCount; ++s) {
     const StemSummary& stem = summary.stems[s];
     evaluated += stem.evaluated;
+    missing += missing_text(kStemNames[s], stem);
     html +=
         "<tr>" + table_row(std::string(kStemNames[s]), stem.model, stem.mixture, report.has_model,
-                           fmt::format("{} / {} / {}", stem.evaluated, stem.absent, stem.silent));
+                           fmt::format("{} of {}", stem.evaluated, report.records.size()));
   }
   html += "<tr class=\"all\">" + table_row("all", summary.model, summary.mixture, report.has_model,
-                                           fmt::format("{} stems", evaluated));
-  return html +
-         "</tbody></table></div>\n<p class=\"hint\">Medians. The mixture baseline answers "
-         "with the sum of the true stems for every stem; it has no artifacts, hence its "
-         "SAR.</p>\n";
+                                           counted(static_cast<std::size_t>(evaluated), "stem"));
+  html +=
+      "</tbody></table></div>\n<p class=\"hint\">Medians. The mixture baseline answers with the "
+      "sum of the true stems for every stem; it has no artifacts, hence its SAR.";
+  if (!missing.empty()) {
+    html += " Not evaluated:" + missing.substr(0, missing.size() - 1) + ".";
+  }
+  return html + "</p>\n";
 }
 
 std::vector<double> stem_values(const ReportInputs& report, std::size_t stem, std::size_t metric) {

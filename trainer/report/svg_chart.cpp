@@ -7,9 +7,9 @@
 namespace stemfabric {
 namespace {
 
-constexpr double kWidth = 720;
-constexpr double kHeight = 300;
-constexpr double kLeft = 62;
+constexpr double kWidth = 560;
+constexpr double kHeight = 290;
+constexpr double kLeft = 58;
 constexpr double kRight = 16;
 constexpr double kTop = 14;
 constexpr double kBottom = 42;
@@ -84,7 +84,7 @@ std::string line(double x1, double y1, double x2, double y2, const std::string& 
 
 std::string y_grid(const Axis& y) {
   std::string svg;
-  const auto ticks = y.logarithmic ? log_ticks(y.low, y.high) : linear_ticks(y.low, y.high, 6);
+  const auto ticks = y.logarithmic ? log_ticks(y.low, y.high) : linear_ticks(y.low, y.high, 5);
   for (const double tick : ticks) {
     svg += line(kLeft, y.place(tick), kWidth - kRight, y.place(tick), "grid");
     svg += text(kLeft - 8, y.place(tick) + 4, "end", short_number(tick));
@@ -166,10 +166,10 @@ std::string short_number(double value) {
     return "0";
   }
   const double size = std::abs(value);
-  if (size < 1e-3 || size >= 1e5) {
+  if (size < 1 || size >= 1e5) {
     return fmt::format("{:.3g}", value);
   }
-  const int digits = size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
+  const int digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
   std::string text = fmt::format("{:.{}f}", value, digits);
   if (text.find('.') != std::string::npos) {
     text.erase(text.find_last_not_of('0') + 1);
@@ -200,7 +200,7 @@ std::string line_chart(const std::string& title, const std::string& x_label,
   const Axis x = make_axis(xs.low, xs.high, kLeft, kWidth - kRight, false);
   const Axis y = make_axis(ys.low - margin, ys.high + margin, kHeight - kBottom, kTop, logarithmic);
   std::string svg = open_svg(title) + y_grid(y);
-  for (const double tick : linear_ticks(x.low, x.high, 8)) {
+  for (const double tick : linear_ticks(x.low, x.high, 7)) {
     svg += line(x.place(tick), kHeight - kBottom, x.place(tick), kHeight - kBottom + 4, "axis");
     svg += text(x.place(tick), kHeight - kBottom + 18, "middle", short_number(tick));
   }

@@ -137,7 +137,10 @@ TrainingCurves read_training_curves(const std::filesystem::path& run_folder) {
   keep_if_useful(curves.epochs, averaged(points.train));
   keep_if_useful(curves.epochs, averaged(points.validation));
   keep_if_useful(curves.steps, averaged(points.steps));
-  keep_if_useful(curves.rates, averaged(points.rates));
+  const auto [low, high] = std::ranges::minmax_element(points.rates.y);
+  if (low != points.rates.y.end() && *low < *high) {  // a constant rate needs no chart
+    keep_if_useful(curves.rates, averaged(points.rates));
+  }
   return curves;
 }
 

@@ -14,7 +14,7 @@ namespace stemfabric {
 struct TrainingCurves {
   std::vector<Series> epochs;  // "training loss", "validation loss"; those that exist
   std::vector<Series> steps;   // "loss of a step", in at most kMostPoints averages
-  std::vector<Series> rates;   // "learning rate" per step
+  std::vector<Series> rates;   // "learning rate" per step, if it changes
   bool empty() const { return epochs.empty() && steps.empty(); }
 };
 inline constexpr std::size_t kMostPoints = 600;
