@@ -22,23 +22,31 @@
 namespace stemfabric::cli {
 namespace {
 
+// "INT:INT in [0 - 9]" -> "INT in [0 - 9]", "TEXT:{text,json}" -> "{text,json}": what a value may
+// be says its type, too.
+std::string value_text(const std::string& type_name) {
+  const std::size_t colon = type_name.find(':');
+  if (colon == std::string::npos) {
+    return type_name;
+  }
+  const std::string type = type_name.substr(0, colon);
+  const std::string allowed = type_name.substr(colon + 1);
+  return allowed.starts_with('{') || allowed.starts_with(type + " in") ? allowed : type_name;
+}
+
 // Help with "(default: x)" behind every option that takes a value.
 class HelpFormatter : public CLI::Formatter {
  public:
   HelpFormatter() { column_width(36); }
   std::string make_option_opts(const CLI::Option* option) const override {
-    std::string text;
-    if (option->get_type_size() != 0) {
-      if (!option->get_type_name().empty()) {
-        text += " " + get_label(option->get_type_name());
-      }
-      if (option->get_required()) {
-        text += " (required)";
-      } else if (!option->get_default_str().empty() && option->get_default_str() != "[]") {
-        text += " (default: " + option->get_default_str() + ")";
-      }
+    if (option->get_type_size() == 0) {
+      return {};  // a flag
     }
-    return text;
+    std::string text = " " + value_text(option->get_type_name());
+    const std::string value = option->get_default_str();
+    const bool none = value.empty() || value == "[]" || value == "\"\"";
+    return text +
+           (option->get_required() ? " (required)" : " (default: " + (none ? "none" : value) + ")");
   }
 };
 

@@ -29,9 +29,9 @@ int run_sanitize(const SanitizeOptions& options) {
              summary.count(Verdict::kReject), summary.count(Verdict::kDuplicate),
              options.output.string(), static_cast<double>(summary.output_bytes) / 1e6);
   if (summary.accepted() == 0) {
-    fmt::print(stderr, "stemfabric: error: no snapshot of {} was accepted; see --report\n",
-               options.input.string());
-    return exit_status(ErrorKind::kInputData);
+    throw InputError("no snapshot of {} was accepted; {}", options.input.string(),
+                     options.report.empty() ? "give --report to see the reason for each"
+                                            : "the reasons are in " + options.report.string());
   }
   return 0;
 }

@@ -38,10 +38,11 @@ StepPlan step_plan(const TrainingConfig& config, const Dataset& data) {
           .accumulation = config.gradient_accumulation_steps};
 }
 
-// num_steps alone limits a run whose num_epochs was not set.
+// num_steps alone limits a run whose num_epochs is 0 or was not set.
 int64_t epoch_limit(const LoadedConfig& loaded) {
   const TrainingConfig& training = loaded.config.training;
-  const bool unlimited = training.num_steps > 0 && !loaded.is_set("training.num_epochs");
+  const bool unlimited =
+      training.num_steps > 0 && (training.num_epochs == 0 || !loaded.is_set("training.num_epochs"));
   return unlimited ? std::numeric_limits<int64_t>::max() : training.num_epochs;
 }
 
