@@ -13,6 +13,9 @@ using namespace stemfabric::cli;
 
 // Every command joins here with one line below the heading of its kind.
 constexpr AddCommand kCommands[] = {
+    // From snapshots to an evaluated model
+    add_run_command,
+
     // Data
     add_sanitize_command,
     add_dataset_command,
