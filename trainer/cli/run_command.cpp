@@ -3,9 +3,11 @@
 
 #include <memory>
 
+#include "runtime/core/progress.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
 #include "trainer/pipeline/pipeline.h"
+#include "trainer/report/evaluation_report.h"
 
 namespace stemfabric::cli {
 namespace {
@@ -27,6 +29,45 @@ void print_summary(const PipelineResult& result) {
   const DatasetCounts& dataset = result.dataset;
   fmt::print("data set    {} for training, {} for validation, {} without usable stems\n",
              dataset.train, dataset.validation, dataset.without_targets);
+  const TrainingResult& training = result.training;
+  fmt::print("training    {} epochs, {} steps, {} ({}){}\n", training.epochs, training.steps,
+             format_duration(training.seconds), end_name(training.end),
+             training.validation_loss
+                 ? fmt::format(", best validation loss {:.6g}", *training.validation_loss)
+                 : "");
+}
+
+// "  -3.21 (  0.00)": the model and, in brackets, the mixture; "-" where nothing was evaluated.
+std::string score_cell(const MetricDistributions& model, const MetricDistributions& mixture,
+                       std::size_t metric) {
+  if (model[metric].count == 0) {
+    return fmt::format("{:>17}", "-");
+  }
+  return fmt::format("{:>8.2f} ({:>6.2f})", model[metric].median, mixture[metric].median);
+}
+
+void print_scores(const PipelineResult& result, const std::string& target_kind) {
+  const EvaluationSummary& summary = result.evaluation.summary;
+  const auto print_row = [](std::string_view name, const MetricDistributions& model,
+                            const MetricDistributions& mixture) {
+    fmt::print("{:<10}", name);
+    for (std::size_t metric = 0; metric < kMetricNames.size(); ++metric) {
+      fmt::print("{}", score_cell(model, mixture, metric));
+    }
+    fmt::print("\n");
+  };
+  fmt::print(
+      "\nmedians over the validation records; in brackets the mixture itself as the estimate\n");
+  fmt::print("{:<10}{:>17}{:>17}{:>17}{:>17}\n", "stem", "SDR dB", "SIR dB", "SAR dB", "overall");
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    print_row(kStemNames[s], summary.stems[s].model, summary.stems[s].mixture);
+  }
+  print_row("all", summary.model, summary.mixture);
+  const std::string note = target_note(target_kind);
+  if (!note.empty()) {
+    fmt::print("\n{}\n", note);
+  }
+  fmt::print("\nreport      {}\n", result.evaluation.html.string());
 }
 
 int run_run(const Options& options) {
@@ -34,12 +75,18 @@ int run_run(const Options& options) {
   if (!options.train_ratio.empty()) {
     overrides.push_back({"data.train_ratio", options.train_ratio, "--train-ratio"});
   }
+  const LoadedConfig config = options.config.load(overrides);
   const PipelineResult result = run_pipeline({.snapshot_dir = options.snapshot_dir,
                                               .output_dir = options.output_dir,
                                               .run_label = options.run_label,
-                                              .config = options.config.load(overrides)});
+                                              .config = config});
   print_summary(result);
-  return result.training.end == TrainingResult::End::kInterrupted ? kExitInterrupted : 0;
+  if (result.training.end == TrainingResult::End::kInterrupted) {
+    fmt::print("stopped by a signal after saving a checkpoint; run the same command again\n");
+    return kExitInterrupted;
+  }
+  print_scores(result, config.config.data.snapshot_targets);
+  return 0;
 }
 
 }  // namespace

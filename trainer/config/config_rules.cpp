@@ -105,10 +105,6 @@ class Rules {
       throw ConfigError("{} and {}: there is nothing to do; set one of them above 0",
                         named("training.num_epochs"), named("training.num_steps"));
     }
-    if (training.num_steps > 0 && training.warmup_steps >= training.num_steps) {
-      throw ConfigError("{} never ends within {}", named("training.warmup_steps"),
-                        named("training.num_steps"));
-    }
   }
 
   const LoadedConfig& loaded_;

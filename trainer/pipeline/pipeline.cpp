@@ -60,6 +60,9 @@ class Pipeline {
     sanitize();
     build_dataset();
     train();
+    if (result_.training.end != TrainingResult::End::kInterrupted) {
+      evaluate_model();
+    }
     return result_;
   }
 
@@ -164,6 +167,14 @@ class Pipeline {
     config.config.data.dataset_dir = dataset().string();
     config.origins["data.dataset_dir"] = "run";
     result_.training = run_training(config, {.output_dir = result_.folder / "run"});
+  }
+
+  void evaluate_model() {
+    const ExecutionContext ctx({.threads = static_cast<int>(config_.training.threads)});
+    result_.evaluation = evaluate(ctx, {.dataset_dir = dataset(),
+                                        .model = result_.training.final_model,
+                                        .output_dir = result_.folder / "evaluation",
+                                        .batch_size = config_.inference.batch_size});
   }
 
   void keep(std::string_view what, const fs::path& path) {

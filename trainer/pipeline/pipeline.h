@@ -16,6 +16,7 @@
 #include <string>
 
 #include "trainer/config/config_io.h"
+#include "trainer/evaluation/evaluate.h"
 #include "trainer/pipeline/pipeline_state.h"
 #include "trainer/training/training.h"
 
@@ -34,6 +35,7 @@ struct PipelineResult {
   SanitizeCounts sanitize;
   DatasetCounts dataset;
   TrainingResult training;
+  EvaluateResult evaluation;  // not filled if the training was interrupted
 };
 
 // Errors: UsageError for a label that is no plain name or a folder made from something else,

@@ -1,0 +1,158 @@
+// `stemfabric run` on the snapshots that come with the tests.
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "runtime/io/file.h"
+#include "tests/integration/stemfabric.h"
+
+namespace stemfabric::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class RunCommand : public testing::Test {
+ protected:
+  std::vector<std::string> args(const std::string& label,
+                                const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> list = {
+        "run",           "--quiet",
+        "--snapshotDir", (data_dir() / "snapshots").string(),
+        "--output-dir",  dir_.path().string(),
+        "--run-label",   label,
+        "--config",      (source_dir() / "configs/quickstart.yaml").string(),
+        "--set",         "training.num_epochs=3"};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  ProcessResult run(const std::string& label, const std::vector<std::string>& more = {}) const {
+    return run_stemfabric(args(label, more));
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(RunCommand, GoesFromSnapshotsToAReport) {
+  const auto result = run("first", {"--train-ratio", "0.75"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  for (const char* part : {"8 accepted (0 repaired)", " for training, ", "3 epochs",
+                           "best validation loss ", "SDR dB", "vocals", "sub", "report.html"}) {
+    EXPECT_THAT(result.out, HasSubstr(part));
+  }
+  const fs::path folder = dir_ / "first";
+  for (const char* file :
+       {"pipeline.json", "sanitized.jsonl", "sanitize_report.json", "dataset/manifest.json",
+        "run/final_model.safetensors", "run/final_model.h5", "run/config.yaml",
+        "evaluation/evaluation_report.json", "evaluation/report.html"}) {
+    EXPECT_TRUE(fs::exists(folder / file)) << file;
+  }
+  const auto report =
+      nlohmann::json::parse(read_text_file(folder / "evaluation" / "evaluation_report.json"));
+  EXPECT_TRUE(report.at("aggregateMetrics").contains("sdr"));
+}
+
+TEST_F(RunCommand, CalledAgainKeepsWhatIsDoneAndExtendsTheTraining) {
+  ASSERT_EQ(run("again").status, 0);
+  const fs::path shard = dir_ / "again/dataset/train/shard-00000.safetensors";
+  const auto made = fs::last_write_time(shard);
+  const auto weights = sha256_file(dir_ / "again/run/final_model.safetensors");
+  const auto same = run("again");
+  EXPECT_EQ(same.status, 0) << same.err;
+  EXPECT_EQ(fs::last_write_time(shard), made);
+  EXPECT_EQ(sha256_file(dir_ / "again/run/final_model.safetensors"), weights);
+  EXPECT_THAT(same.out, HasSubstr("8 accepted"));
+
+  const auto longer = run("again", {"--set", "training.num_epochs=4"});
+  EXPECT_EQ(longer.status, 0) << longer.err;
+  EXPECT_THAT(longer.out, HasSubstr("4 epochs"));
+  EXPECT_EQ(fs::last_write_time(shard), made);
+}
+
+TEST_F(RunCommand, OtherDataForALabelInUseIsRefused) {
+  ASSERT_EQ(run("used").status, 0);
+  const auto ratio = run("used", {"--train-ratio", "0.5"});
+  EXPECT_EQ(ratio.status, 2);
+  EXPECT_THAT(ratio.err, HasSubstr("data.train_ratio = 0.8, this call has 0.5; use another"));
+  auto other = args("used");
+  other[3] = (data_dir() / "bad_snapshots").string();
+  const auto snapshots = run_stemfabric(other);
+  EXPECT_EQ(snapshots.status, 2);
+  EXPECT_THAT(snapshots.err, HasSubstr("was made from other snapshots"));
+
+  write_text_file(dir_ / "used/pipeline.json", "{\"format\": ");
+  const auto damaged = run("used");
+  EXPECT_EQ(damaged.status, 3);
+  EXPECT_THAT(damaged.err, HasSubstr("pipeline.json is damaged"));
+}
+
+TEST_F(RunCommand, WrongArgumentsAreNamed) {
+  for (const char* label : {"a/b", "..", "-x", "", "a b"}) {
+    const auto result =
+        run_stemfabric({"run", "--snapshot-dir", data_dir() / "snapshots", "--output-dir",
+                        dir_.path().string(), std::string("--run-label=") + label});
+    EXPECT_EQ(result.status, 2) << label;
+    EXPECT_THAT(result.err, HasSubstr("--run-label")) << label;
+  }
+  const auto ratio = run("x", {"--train-ratio", "7"});
+  EXPECT_EQ(ratio.status, 2);
+  EXPECT_THAT(ratio.err, HasSubstr("--train-ratio: data.train_ratio: 7 is out of range"));
+  fs::create_directories(dir_ / "mine");
+  write_text_file(dir_ / "mine/precious.txt", "x");
+  EXPECT_THAT(run("mine").err, HasSubstr("was not made by `stemfabric run`"));
+  EXPECT_TRUE(fs::exists(dir_ / "mine/precious.txt"));
+}
+
+TEST_F(RunCommand, SnapshotsThatAreAllRefusedExitWith3) {
+  const TempDir bad;
+  write_text_file(bad / "no.json", "{}");
+  auto list = args("none");
+  list[3] = bad.path().string();
+  const auto result = run_stemfabric(list);
+  EXPECT_EQ(result.status, 3);
+  EXPECT_THAT(result.err, HasSubstr("no snapshot of"));
+  EXPECT_TRUE(fs::exists(dir_ / "none/sanitize_report.json"));
+  list[3] = (bad / "absent").string();
+  list[7] = "absent";
+  const auto absent = run_stemfabric(list);
+  EXPECT_EQ(absent.status, 3);
+  EXPECT_THAT(absent.err, HasSubstr("does not exist"));
+  EXPECT_FALSE(fs::exists(dir_ / "absent"));
+}
+
+TEST_F(RunCommand, ASignalSavesACheckpointAndTheNextCallGoesOn) {
+  const std::vector<std::string> longer = {"--set", "training.num_epochs=100000", "--set",
+                                           "training.patience=0"};
+  Process process(stemfabric_argv(args("stopped", longer)));
+  const fs::path metrics = dir_ / "stopped/run/metrics.jsonl";
+  std::error_code error;
+  for (int i = 0; i < 24000 && (!fs::exists(metrics, error) || fs::file_size(metrics) == 0); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  process.signal(SIGTERM);
+  const auto stopped = process.wait();
+  EXPECT_EQ(stopped.status, 75) << stopped.err;
+  EXPECT_THAT(stopped.out, HasSubstr("run the same command again"));
+  EXPECT_FALSE(fs::exists(dir_ / "stopped/evaluation"));
+  int64_t saved = 0;
+  for (const auto& entry : fs::directory_iterator(dir_ / "stopped/run/checkpoints")) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("step-")) {
+      saved = std::max<int64_t>(saved, std::stoll(name.substr(5)));
+    }
+  }
+  EXPECT_GE(saved, 1);
+  const auto ended =
+      run("stopped", {"--set", "training.patience=0", "--set", "training.num_epochs=100000",
+                      "--set", "training.num_steps=" + std::to_string(saved + 2)});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out, HasSubstr(fmt::format(" {} steps", saved + 2)));
+}
+
+}  // namespace
+}  // namespace stemfabric::test
