@@ -89,6 +89,12 @@ std::string summary_cards(const ReportInputs& report) {
   return html + "</div>\n";
 }
 
+// "+1.2", "-3.0", "0.0"
+std::string signed_number(double value, int digits) {
+  const std::string text = fmt::format("{:+.{}f}", value, digits);
+  return text.find_first_of("123456789") == std::string::npos ? text.substr(1) : text;
+}
+
 std::string table_row(const std::string& name, const MetricDistributions& model,
                       const MetricDistributions& mixture, bool has_model,
                       const std::string& counts) {
@@ -109,8 +115,7 @@ std::string table_row(const std::string& name, const MetricDistributions& model,
                           model[m].count == 0 ? ""
                           : met               ? " ✓"
                                               : " ✗",
-                          score(mixture[m], m),
-                          both ? fmt::format("{:+.{}f}", gain, m < 3 ? 1 : 2) : "–");
+                          score(mixture[m], m), both ? signed_number(gain, m < 3 ? 1 : 2) : "–");
     } else {
       html += fmt::format("<td class=\"first\">{}</td>", score(mixture[m], m));
     }

@@ -28,9 +28,9 @@ p { margin: 0 0 12px; } .sub { color: var(--soft); margin-bottom: 20px; overflow
 .note { background: var(--note); border: 1px solid var(--note-line); border-radius: 10px;
   padding: 12px 16px; margin-bottom: 18px; }
 .met { color: var(--green); font-weight: 600; } .missed { color: var(--red); font-weight: 600; }
-.scroll { overflow-x: auto; padding: 4px 16px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--line);
+.scroll { overflow-x: auto; padding: 4px 8px; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
+th, td { padding: 7px 8px; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; }

@@ -84,7 +84,7 @@ std::string line(double x1, double y1, double x2, double y2, const std::string& 
 
 std::string y_grid(const Axis& y) {
   std::string svg;
-  const auto ticks = y.logarithmic ? log_ticks(y.low, y.high) : linear_ticks(y.low, y.high, 5);
+  const auto ticks = y.logarithmic ? log_ticks(y.low, y.high) : linear_ticks(y.low, y.high, 7);
   for (const double tick : ticks) {
     svg += line(kLeft, y.place(tick), kWidth - kRight, y.place(tick), "grid");
     svg += text(kLeft - 8, y.place(tick) + 4, "end", short_number(tick));
@@ -196,7 +196,7 @@ std::string line_chart(const std::string& title, const std::string& x_label,
     return "<p class=\"none\">No finite values.</p>";
   }
   const bool logarithmic = ys.low > 0 && ys.high > 20 * ys.low;
-  const double margin = logarithmic ? 0 : 0.05 * (ys.high - ys.low);
+  const double margin = logarithmic ? 0.1 * ys.low : 0.05 * (ys.high - ys.low);
   const Axis x = make_axis(xs.low, xs.high, kLeft, kWidth - kRight, false);
   const Axis y = make_axis(ys.low - margin, ys.high + margin, kHeight - kBottom, kTop, logarithmic);
   std::string svg = open_svg(title) + y_grid(y);
@@ -278,7 +278,7 @@ std::string box_chart(const std::string& title, const std::string& unit,
       svg += line(center - half * 1.5, place, center + half * 1.5, place, "baseline");
     }
     svg += text(center, kHeight - kBottom + 33, "middle",
-                fmt::format("{} {}", short_number(box.distribution.median), unit));
+                fmt::format("{:.{}f} {}", box.distribution.median, unit.empty() ? 2 : 1, unit));
   }
   svg += line(kLeft, y.place(target), kWidth - kRight, y.place(target), "target");
   svg += line(kLeft, kHeight - kBottom, kWidth - kRight, kHeight - kBottom, "axis");
