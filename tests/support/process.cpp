@@ -60,6 +60,12 @@ Process::~Process() {
   }
 }
 
+bool Process::running() const {
+  siginfo_t info{};
+  SF_CHECK(waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0);
+  return info.si_pid == 0;
+}
+
 void Process::signal(int number) const { SF_CHECK(kill(pid_, number) == 0, "kill {}", number); }
 
 ProcessResult Process::wait() {

@@ -26,6 +26,7 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
+  bool running() const;
   void signal(int number) const;
   ProcessResult wait();  // until it ends
 

@@ -1,0 +1,89 @@
+// The train command as a user meets it: options, errors, exit statuses.
+#include <gtest/gtest.h>
+
+#include "tests/integration/stemfabric.h"
+#include "tests/support/tiny_training.h"
+
+namespace stemfabric::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainCommand : public testing::Test {
+ protected:
+  TrainCommand() { write_tiny_dataset(folder_ / "data", {.train = 8, .validation = 4}); }
+
+  ProcessResult train(std::vector<std::string> args) const {
+    for (const char* setting :
+         {"model.dim=8", "model.depth=1", "model.heads=2", "model.dim_ff=8"}) {
+      args.insert(args.end(), {"--set", setting});
+    }
+    args.insert(args.begin(), "train");
+    return run_stemfabric(args);
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  TempDir folder_;
+};
+
+TEST_F(TrainCommand, OptionsStandForConfigurationKeys) {
+  const auto result =
+      train({"--datasetDir", path("data"), "--output-dir", path("run"), "--epochs", "2",
+             "--batch-size", "3", "--learning-rate", "0.25", "--set", "training.lr=0.5"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto summary = read_json(folder_ / "run" / "training_summary.json");
+  EXPECT_EQ(summary.at("epochs"), 2);
+  EXPECT_EQ(summary.at("steps"), 6);                              // 8 samples, 3 at a time
+  EXPECT_EQ(summary.at("config").at("training").at("lr"), 0.25);  // the option comes last
+  EXPECT_EQ(summary.at("data").at("train_samples"), 8);
+  for (const char* word : {"training: 8 samples", "validation: 4 samples", "parameters", "MiB",
+                           "steps per epoch", "epoch 2: loss", "backward"}) {
+    EXPECT_NE(result.err.find(word), std::string::npos) << word << " in\n" << result.err;
+  }
+}
+
+TEST_F(TrainCommand, DryRunWritesNothing) {
+  const auto result =
+      train({"--dataset-dir", path("data"), "--output-dir", path("run"), "--dry-run"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.err.find("dry run"), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
+}
+
+TEST_F(TrainCommand, ErrorsNameTheFaultAndGiveTheDocumentedStatus) {
+  struct Case {
+    std::vector<std::string> args;
+    int status;
+    std::string names;
+  };
+  write_text_file(folder_ / "file", "x");
+  fs::create_directories(folder_ / "broken" / "train");
+  write_text_file(folder_ / "broken" / "train" / "shard-00000.safetensors", "garbage");
+  for (const Case& c : std::vector<Case>{
+           {{}, 2, "data.dataset_dir"},
+           {{"--dataset-dir", path("nowhere")}, 3, path("nowhere")},
+           {{"--dataset-dir", path("broken")}, 3, "shard-00000.safetensors"},
+           {{"--dataset-dir", path("data"), "--epochs", "many"}, 2, "--epochs"},
+           {{"--dataset-dir", path("data"), "--set", "training.device=cuda"}, 2, "training.device"},
+           {{"--dataset-dir", path("data"), "--set", "training.precision=bf16"},
+            2,
+            "training.precision"},
+           {{"--dataset-dir", path("data"), "--set", "training.init_from=" + path("file")},
+            3,
+            path("file")},
+           {{"--dataset-dir", path("data"), "--output-dir", path("file") + "/run"},
+            1,
+            path("file")},
+           {{"--dataset-dir", path("data"), "--output-dir", path("run"), "--resume",
+             path("nowhere")},
+            3,
+            path("nowhere")}}) {
+    const auto result = train(c.args);
+    EXPECT_EQ(result.status, c.status) << result.err;
+    EXPECT_NE(result.err.find(c.names), std::string::npos) << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+}
+
+}  // namespace
+}  // namespace stemfabric::test
