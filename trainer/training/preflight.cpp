@@ -76,17 +76,19 @@ DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source
 }
 
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
-                               const ParameterTable& table, const Separator::Limits& limits) {
+                               const ParameterTable& table, const Separator::Limits& limits,
+                               const StepPlan& plan) {
   const Dataset& data = *setup.data.train;
   const auto block = static_cast<std::size_t>(table.block_elements()) * sizeof(float);
   const auto sample = static_cast<std::size_t>(
       data.tokens() * (data.features() * 4 + 1 + kStemCount * data.outputs() * 5));
-  const auto held = static_cast<std::size_t>(
-      Prefetcher::batches(config.gradient_accumulation_steps) * config.batch_size);
+  const int64_t held = std::min(plan.accumulation, plan.micro_batches_in_step(0));
+  const int64_t batches =
+      Prefetcher::batches(held) + (setup.data.validation ? Prefetcher::batches(1) : 0);
   // Weights, gradients, two moments and the best weights; the moving average if it is on.
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5),
           .activations = plan_activation_bytes(setup.model, limits),
-          .batches = held * sample};
+          .batches = static_cast<std::size_t>(batches * plan.batch_size) * sample};
 }
 
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
@@ -107,7 +109,7 @@ void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
   log_info("model: {} parameters; dim {}, {} blocks, {} heads, feed-forward {}, attention {}",
            table.parameter_count(), model.dim, model.depth, model.heads, model.dim_ff,
            model.attention.activation);
-  const MemoryEstimate memory = estimate_memory(config, setup, table, limits);
+  const MemoryEstimate memory = estimate_memory(config, setup, table, limits, plan);
   log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
            mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(memory.batches),
            mebibytes(memory.total()));

@@ -29,7 +29,8 @@ struct MemoryEstimate {
   std::size_t total() const { return parameters + activations + batches; }
 };
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
-                               const ParameterTable& table, const Separator::Limits& limits);
+                               const ParameterTable& table, const Separator::Limits& limits,
+                               const StepPlan& plan);
 
 // Writes all of it to the log.
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,

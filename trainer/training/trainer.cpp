@@ -111,10 +111,12 @@ void Trainer::start() {
   directory_.emplace(options_.output_dir);
   std::optional<Checkpoint> checkpoint =
       choose_checkpoint(options_.resume, directory_->checkpoints(), identity_);
-  if (options_.resume == "never") {
+  const bool from_elsewhere = checkpoint && !is_own(*checkpoint);
+  if (options_.resume == "never" || from_elsewhere) {
     const auto aside = directory_->set_aside_earlier_run();
     if (!aside.empty()) {
-      log_info("starting over; the earlier run was moved to {}", aside.string());
+      log_info("starting over in {}; the earlier run was moved to {}", directory_->root().string(),
+               aside.string());
     }
   }
   preflight();
@@ -130,6 +132,11 @@ void Trainer::start() {
   session_begin_ = std::chrono::steady_clock::now();
   session_first_step_ = state_.step;
   start_prefetch();
+}
+
+bool Trainer::is_own(const Checkpoint& checkpoint) const {
+  const auto folder = std::filesystem::absolute(checkpoint.path).parent_path();
+  return std::filesystem::equivalent(folder, directory_->checkpoints());
 }
 
 void Trainer::restore(const Checkpoint& checkpoint) {
@@ -148,10 +155,10 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   if (has_best_) {
     save_best_model();  // the file may be of a later epoch than this checkpoint
   }
-  if (!std::filesystem::equivalent(checkpoint.path.parent_path(), directory_->checkpoints())) {
-    state_.metrics_bytes = 0;  // the metrics of its steps are in another folder
-  } else {
+  if (is_own(checkpoint)) {
     checkpointed_step_ = state_.step;
+  } else {
+    state_.metrics_bytes = 0;  // the metrics of its steps are in another folder
   }
   log_info("resuming from {}: step {}, epoch {}", checkpoint.path.string(), state_.step,
            state_.epoch + 1);

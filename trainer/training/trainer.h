@@ -31,6 +31,7 @@ class Trainer {
   void preflight();
   void set_statistics();
   void restore(const Checkpoint& checkpoint);
+  bool is_own(const Checkpoint& checkpoint) const;  // lies in this run's folder
   void start_prefetch();
   uint64_t seed() const { return static_cast<uint64_t>(config_.training.seed); }
 

@@ -198,8 +198,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenTrain,
                          testing::Values("superposition", "superposition_nomask",
                                          "superposition_keras_adam", "superposition_eps1e-8",
                                          "softmax", "centered", "normalized"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& test_case) {
+                           std::string name = test_case.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
