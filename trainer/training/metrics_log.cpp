@@ -62,7 +62,8 @@ MetricsLog::MetricsLog(const std::filesystem::path& path, uint64_t keep_bytes) :
         path.string(), info.st_size, keep_bytes);
     bytes_ = static_cast<uint64_t>(info.st_size);
   }
-  if (::ftruncate(file_, static_cast<off_t>(bytes_)) != 0) {
+  if (static_cast<uint64_t>(info.st_size) > bytes_ &&
+      ::ftruncate(file_, static_cast<off_t>(bytes_)) != 0) {
     fail(path, "cut it to the checkpoint's length");
   }
   if (::lseek(file_, 0, SEEK_END) < 0) {

@@ -147,6 +147,7 @@ TEST_F(Interruption, AFullDeviceUnderTheMetricsIsAnError) {
   const ProcessResult result = run_stemfabric(arguments("run", 1));
   EXPECT_EQ(result.status, 1) << result.err;
   EXPECT_NE(result.err.find("metrics.jsonl"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("No space left"), std::string::npos) << result.err;
 }
 
 }  // namespace
