@@ -43,7 +43,7 @@ int64_t hex4(std::string_view text, std::size_t at) {
   }
   const char* end = text.data() + at + 4;
   const auto [stop, error] = std::from_chars(text.data() + at, end, code, 16);
-  return error == std::errc() && stop == end ? code : -1;
+  return error == std::errc() && stop == end ? static_cast<int64_t>(code) : -1;
 }
 
 }  // namespace
