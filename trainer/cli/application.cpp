@@ -39,7 +39,7 @@ class HelpFormatter : public CLI::Formatter {
  public:
   HelpFormatter() { column_width(36); }
   std::string make_option_opts(const CLI::Option* option) const override {
-    if (option->get_type_size() == 0) {
+    if (option->get_type_name().empty()) {
       return {};  // a flag
     }
     std::string text = " " + value_text(option->get_type_name());

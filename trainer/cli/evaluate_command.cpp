@@ -88,12 +88,13 @@ void add_evaluate_command(CLI::App& app, Run& run) {
                    "Gets evaluation_report.json and report.html")
       ->type_name("DIR")
       ->required();
-  command->add_option("--split", options->split, "Which part of the data set (default: validation)")
+  command->add_option("--split", options->split, "Which part of the data set")
       ->type_name("train|validation");
   command
       ->add_option("--batch-size", options->batch_size,
                    "Samples per forward pass (inference.batch_size)")
-      ->type_name("N");
+      ->type_name("N")
+      ->default_str("as configured");
   options->config.add_to(*command);
   command->callback([&run, options] { run = [options] { return run_evaluate(*options); }; });
 }

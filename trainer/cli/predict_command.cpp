@@ -48,9 +48,7 @@ void add_predict_command(CLI::App& app, Run& run) {
                    "Feature vectors: [samples, tokens, features], float32 or float64")
       ->type_name("FILE.npy")
       ->required();
-  command
-      ->add_option("--mask", options->mask,
-                   "Which tokens are present: [samples, tokens], uint8 (default: all)")
+  command->add_option("--mask", options->mask, "Which tokens are present: [samples, tokens], uint8")
       ->type_name("FILE.npy");
   command
       ->add_option("--output-dir", options->output_dir,
@@ -60,7 +58,8 @@ void add_predict_command(CLI::App& app, Run& run) {
   command
       ->add_option("--batch-size", options->batch_size,
                    "Samples per forward pass (inference.batch_size)")
-      ->type_name("N");
+      ->type_name("N")
+      ->default_str("as configured");
   options->config.add_to(*command);
   command->callback([&run, options] { run = [options] { return run_predict(*options); }; });
 }

@@ -70,18 +70,22 @@ void add_train_command(CLI::App& app, Run& run) {
   command
       ->add_option("--dataset-dir", options->dataset_dir,
                    "Folder made by `stemfabric dataset` (data.dataset_dir)")
-      ->type_name("DIR");
+      ->type_name("DIR")
+      ->default_str("as configured");
   command
       ->add_option("--output-dir", options->output_dir,
                    "Run folder: checkpoints, metrics, final model")
       ->type_name("DIR");
   command->add_option("--epochs", options->epochs, "Most epochs (training.num_epochs)")
-      ->type_name("N");
+      ->type_name("N")
+      ->default_str("as configured");
   command
       ->add_option("--batch-size", options->batch_size, "Samples per batch (training.batch_size)")
-      ->type_name("N");
+      ->type_name("N")
+      ->default_str("as configured");
   command->add_option("--learning-rate", options->learning_rate, "Learning rate (training.lr)")
-      ->type_name("X");
+      ->type_name("X")
+      ->default_str("as configured");
   command
       ->add_option("--resume", options->resume,
                    "auto: from the newest whole checkpoint of the run folder, if any; never: start "

@@ -58,10 +58,10 @@ Finding examine_memory() {
   const double available = available_memory();
   Finding finding{"memory", FindingStatus::kOk,
                   fmt::format("{} available of {}", gib(available), gib(total)), ""};
-  if (available > 0 && available < 2 * kGiB) {
+  if (available > 0 && available < 0.5 * kGiB) {
     finding.status = FindingStatus::kWarning;
     finding.advice =
-        "the default model wants about 2 GiB: close programs or lower "
+        "training the default model takes about 0.3 GiB: close programs or lower "
         "training.batch_size";
   }
   return finding;
@@ -153,7 +153,7 @@ Finding examine_directory(const std::string& name, const std::filesystem::path& 
     finding.text += fmt::format(": writable, {} free", gib(free));
     if (free < kGiB) {
       finding.status = FindingStatus::kWarning;
-      finding.advice = "checkpoints of the default model take about 50 MB each: make room";
+      finding.advice = "checkpoints of the default model take 56 MiB each: make room";
     }
   }
   return finding;

@@ -88,6 +88,15 @@ TEST(Frame, EveryCommandHasHelpWithDefaults) {
     EXPECT_EQ(result.err, "");
     EXPECT_THAT(result.out, HasSubstr("Usage: stemfabric " + command));
     EXPECT_EQ(run_stemfabric({"help", command}).out, result.out);
+    // Every option that takes a value is required or has a default.
+    std::istringstream lines(result.out);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("  --") && line.size() > 5 && line.find(' ', 4) != line.npos &&
+          std::isspace(static_cast<unsigned char>(line[line.find(' ', 4) + 1])) == 0) {
+        EXPECT_TRUE(line.find("(required)") != line.npos || line.find("(default: ") != line.npos)
+            << line;
+      }
+    }
     const auto wrong = run_stemfabric({command, "--no-such-option"});
     EXPECT_EQ(wrong.status, 2);
     EXPECT_THAT(wrong.err, StartsWith("stemfabric " + command + ": error: "));
