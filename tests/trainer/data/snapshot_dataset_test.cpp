@@ -1,0 +1,266 @@
+#include "trainer/data/snapshot_dataset.h"
+
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "runtime/core/check.h"
+#include "runtime/core/log.h"
+#include "tests/trainer/snapshot/snapshot_files.h"
+#include "trainer/data/dataset.h"
+#include "trainer/data/shard.h"
+#include "trainer/data/split.h"
+#include "trainer/snapshot/record.h"
+
+namespace stemfabric {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Json;
+using ::testing::HasSubstr;
+
+// n records: the shipped snapshots in turn under new ids.
+std::string records(int n, int first = 0) {
+  static const std::vector<SnapshotRecord> kSnapshots = [] {
+    std::vector<SnapshotRecord> result;
+    for (const char* file : {"s08_orbit_park_clip.json", "s14_quiet_room.json", "s05_lanterns.json",
+                             "s05_lanterns_mono.json"}) {
+      result.push_back(test::parse(read_text_file(test::data_dir() / "snapshots" / file)).record);
+    }
+    return result;
+  }();
+  std::string text;
+  for (int i = first; i < first + n; ++i) {
+    SnapshotRecord record = kSnapshots[static_cast<std::size_t>(i) % kSnapshots.size()];
+    record.id = sha256_hex(fmt::format("record {}", i));
+    append_record(record, text);
+  }
+  return text;
+}
+
+class SnapshotDataset : public testing::Test {
+ protected:
+  SnapshotDataset() {
+    set_log_level(LogLevel::kError);
+    options_.input = dir_ / "records.jsonl";
+    options_.output_dir = dir_ / "sets";
+    options_.run_label = "one";
+    options_.threads = 2;
+  }
+  ~SnapshotDataset() override { set_log_level(LogLevel::kInfo); }
+
+  SnapshotDatasetSummary build(const std::string& text) {
+    write_text_file(options_.input, text);
+    return build_snapshot_dataset(options_);
+  }
+  std::string build_error(const std::string& text) {
+    try {
+      build(text);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  fs::path folder() const { return options_.output_dir / options_.run_label; }
+  static std::set<std::string> ids(const std::optional<Dataset>& split) {
+    std::set<std::string> result;
+    for (int64_t i = 0; split && i < split->size(); ++i) {
+      result.insert(split->id(i));
+    }
+    return result;
+  }
+
+  test::TempDir dir_;
+  SnapshotDatasetOptions options_;
+};
+
+TEST_F(SnapshotDataset, ReadsBackWhatTheTokenizerMade) {
+  options_.shard_records = 3;  // whole and cut shards
+  const SnapshotDatasetSummary summary = build(records(20));
+  EXPECT_EQ(summary.records, 20);
+  EXPECT_EQ(summary.without_stems, 5);  // the mono mix
+  EXPECT_EQ(summary.train + summary.validation, 15);
+  EXPECT_FALSE(summary.moved_one);
+  const DatasetFolder set = open_dataset(folder());
+  EXPECT_EQ(set.hash, summary.hash);
+  EXPECT_EQ(set.train->size(), summary.train);
+  EXPECT_EQ(set.validation->size(), summary.validation);
+  ASSERT_TRUE(set.statistics);
+  EXPECT_EQ(set.correction_weight, 1.0);
+
+  SnapshotTokenizer tokenizer(options_.tokens);
+  RecordReader reader;
+  std::istringstream input(records(20));
+  std::map<std::string, TokenSample> expected;
+  for (std::string line; std::getline(input, line);) {
+    const std::size_t size = line.size();
+    line.resize(size + kJsonPadding);
+    SnapshotRecord record;
+    reader.read(std::string_view(line).substr(0, size), "test", record);
+    tokenizer.tokenize(record, expected[record.id]);
+  }
+  for (const Dataset* split : {&*set.train, &*set.validation}) {
+    Batch batch(1, split->tokens(), split->features(), split->outputs());
+    for (int64_t i = 0; i < split->size(); ++i) {
+      split->gather(std::vector<int64_t>{i}, batch);
+      const TokenSample& sample = expected.at(split->id(i));
+      ASSERT_TRUE(std::equal(sample.inputs.begin(), sample.inputs.end(), batch.inputs.as<float>()));
+      ASSERT_TRUE(
+          std::equal(sample.targets.begin(), sample.targets.end(), batch.targets.as<float>()));
+      ASSERT_TRUE(std::equal(sample.input_mask.begin(), sample.input_mask.end(),
+                             batch.input_mask.as<uint8_t>()));
+      ASSERT_TRUE(std::equal(sample.target_mask.begin(), sample.target_mask.end(),
+                             batch.target_mask.as<uint8_t>()));
+      ASSERT_TRUE(std::equal(sample.stem_weight.begin(), sample.stem_weight.end(),
+                             batch.stem_weight.as<float>()));
+      EXPECT_EQ(split_position(split->id(i), 0) < 0.8, split == &*set.train);
+    }
+  }
+}
+
+TEST_F(SnapshotDataset, ManifestTellsWhatIsInside) {
+  options_.seed = 5;
+  const SnapshotDatasetSummary summary = build(records(12));
+  const Json manifest = test::read_json(folder() / "manifest.json");
+  EXPECT_EQ(manifest["runId"], "one");
+  EXPECT_EQ(manifest["hash"], summary.hash);
+  EXPECT_EQ(manifest["counts"]["totalRecords"], 12);
+  EXPECT_EQ(manifest["counts"]["train"], summary.train);
+  EXPECT_EQ(manifest["counts"]["withoutStems"], 3);
+  EXPECT_EQ(manifest["classificationDistribution"].dump(), R"({"twotrack":9,"full":3})");
+  EXPECT_EQ(manifest["split"]["seed"], 5);
+  EXPECT_EQ(manifest["shape"]["features"], 148);
+  EXPECT_EQ(manifest["features"]["names"].size(), 148U);
+  EXPECT_EQ(manifest["targets"]["kind"], "samples");
+  EXPECT_EQ(manifest["input"]["mean"].size(), 148U);
+  // Vocals are in all nine pairs, drums not in the three of the quiet room.
+  const Json& presence = manifest["stemPresence"];
+  EXPECT_EQ(presence["train"]["vocals"].get<int>() + presence["validation"]["vocals"].get<int>(),
+            9);
+  EXPECT_EQ(presence["train"]["drums"].get<int>() + presence["validation"]["drums"].get<int>(), 6);
+}
+
+TEST_F(SnapshotDataset, SameForAnyNumberOfThreads) {
+  options_.threads = 1;
+  const std::string hash = build(records(60)).hash;
+  const Json input = test::read_json(folder() / "manifest.json")["input"];
+  for (const int threads : {2, 5}) {
+    options_.threads = threads;
+    options_.run_label = fmt::format("threads{}", threads);
+    EXPECT_EQ(build(records(60)).hash, hash);
+    EXPECT_EQ(test::read_json(folder() / "manifest.json")["input"], input);
+  }
+}
+
+TEST_F(SnapshotDataset, RecordsKeepTheirSideAsDataGrow) {
+  build(records(30));
+  const DatasetFolder small = open_dataset(folder());
+  options_.run_label = "two";
+  build(records(60, 30) + records(30));  // more, and in another order
+  const DatasetFolder large = open_dataset(folder());
+  const std::set<std::string> train = ids(large.train);
+  const std::set<std::string> validation = ids(large.validation);
+  for (const std::string& id : ids(small.train)) {
+    EXPECT_TRUE(train.contains(id));
+  }
+  for (const std::string& id : ids(small.validation)) {
+    EXPECT_TRUE(validation.contains(id));
+  }
+  // Another seed, another split; the ratio holds roughly over many ids.
+  int below = 0;
+  int moved = 0;
+  for (int i = 0; i < 10000; ++i) {
+    const std::string id = fmt::format("id {}", i);
+    below += split_position(id, 0) < 0.8 ? 1 : 0;
+    moved += (split_position(id, 0) < 0.8) != (split_position(id, 1) < 0.8) ? 1 : 0;
+  }
+  EXPECT_NEAR(below, 8000, 200);
+  EXPECT_NEAR(moved, 3200, 250);
+}
+
+TEST_F(SnapshotDataset, SmallSetsHaveBothSides) {
+  for (const double ratio : {0.0, 1.0}) {
+    options_.run_label = fmt::format("ratio{}", ratio);
+    options_.train_ratio = ratio;
+    const SnapshotDatasetSummary summary = build(records(7));  // six pairs
+    EXPECT_TRUE(summary.moved_one);
+    EXPECT_EQ(summary.train, ratio == 0.0 ? 1 : 5);
+    EXPECT_EQ(summary.validation, ratio == 0.0 ? 5 : 1);
+    const DatasetFolder set = open_dataset(folder());
+    EXPECT_EQ(set.hash, summary.hash);
+    // The one that moved is the nearest to the other side.
+    const Dataset& lonely = ratio == 0.0 ? *set.train : *set.validation;
+    for (const std::string& id : ids(ratio == 0.0 ? set.validation : set.train)) {
+      EXPECT_EQ(split_position(lonely.id(0), 0) < split_position(id, 0), ratio == 0.0);
+    }
+  }
+  // One pair alone trains, whatever its hash says; there is no validation.
+  options_.run_label = "single";
+  options_.train_ratio = 0.0;
+  EXPECT_EQ(build(records(1)).train, 1);
+  EXPECT_FALSE(open_dataset(folder()).validation);
+}
+
+TEST_F(SnapshotDataset, LayoutsAndTargets) {
+  options_.tokens.layout = TokenLayout::kPacked;
+  EXPECT_EQ(build(records(8)).outputs, 32);
+  EXPECT_EQ(open_dataset(folder()).train->features(), 256);
+  options_.run_label = "bands";
+  options_.tokens = {.targets = TargetKind::kBands};
+  EXPECT_THAT(build_error(records(8)), HasSubstr("use --targets samples"));
+  EXPECT_FALSE(fs::exists(folder()));
+}
+
+TEST_F(SnapshotDataset, RefusesBadInputAndWritesNothing) {
+  EXPECT_THAT(build_error(""), HasSubstr("none of its 0 records"));
+  EXPECT_THAT(build_error(records(3, 3).substr(0, 100)), HasSubstr("records.jsonl, line 1"));
+  EXPECT_THAT(build_error(records(2) + "\n{\"id\":7}\n" + records(2, 2)),
+              HasSubstr("records.jsonl, line 4: not a sanitised record: id"));
+  EXPECT_THAT(build_error(test::control().dump()), HasSubstr("sanitize"));
+  EXPECT_THAT(build_error(records(1, 3)), HasSubstr("1 have no ground-truth stem"));
+  EXPECT_FALSE(fs::exists(folder()));
+  EXPECT_TRUE(fs::is_empty(options_.output_dir));  // no temporary folders either
+  options_.input = dir_ / "absent.jsonl";
+  EXPECT_THROW(build_snapshot_dataset(options_), InputError);
+}
+
+TEST_F(SnapshotDataset, TargetFolder) {
+  const std::string first = build(records(8)).hash;
+  EXPECT_THAT(build_error(records(12)), HasSubstr("--overwrite"));
+  EXPECT_EQ(open_dataset(folder()).hash, first);
+  options_.overwrite = true;
+  EXPECT_THAT(build_error("{}"), HasSubstr("line 1"));  // the old one stays
+  EXPECT_EQ(open_dataset(folder()).hash, first);
+  const std::string second = build(records(12)).hash;
+  EXPECT_NE(second, first);
+  EXPECT_EQ(open_dataset(folder()).hash, second);
+  EXPECT_EQ(std::distance(fs::directory_iterator(options_.output_dir), {}), 1);
+  write_text_file(folder() / "thesis.tex", "precious");
+  EXPECT_THAT(build_error(records(8)), HasSubstr("thesis.tex"));
+  EXPECT_TRUE(fs::exists(folder() / "thesis.tex"));
+
+  options_.run_label = "empty";
+  options_.overwrite = false;
+  fs::create_directory(folder());
+  EXPECT_EQ(build(records(8)).hash, first);
+  for (const char* label : {"", ".", "..", "a/b", "/tmp/x"}) {
+    options_.run_label = label;
+    EXPECT_THAT(build_error(records(8)), HasSubstr("run label"));
+  }
+  options_.run_label = "file";
+  write_text_file(folder(), "a file");
+  EXPECT_THAT(build_error(records(8)), HasSubstr("not a folder"));
+  options_.run_label = "x";
+  options_.train_ratio = 1.5;
+  EXPECT_THAT(build_error(records(8)), HasSubstr("train ratio"));
+  options_.train_ratio = 0.5;
+  options_.output_dir = "/proc/nowhere";
+  EXPECT_THROW(build(records(8)), IoError);
+}
+
+}  // namespace
+}  // namespace stemfabric
