@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5}
 steps=${2:-5}
+((rounds >= 1 && steps >= 2)) || { echo "train_step.sh: at least 1 round of 2 steps" >&2; exit 2; }
 bench=${BENCH:-build/cpu/benchmarks/trainer/train_step_bench}
 python=${PYTHON:-/usr/bin/python3}
 [[ -x $bench ]] || { echo "train_step.sh: $bench is missing; build it: cmake --build --preset cpu --target train_step_bench" >&2; exit 2; }
