@@ -1,4 +1,5 @@
 // The executable: a table of commands in the order of `stemfabric --help`.
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -42,6 +43,8 @@ constexpr AddCommand kCommands[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A file that outgrows its limit (ulimit -f) is an error with a sentence, not a signal's death.
+  std::signal(SIGXFSZ, SIG_IGN);
   std::set_terminate(end_in_a_sentence);
   return run_application(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc),
                          kCommands);

@@ -86,6 +86,16 @@ TEST(Predict, BadInputIsStatusThree) {
   EXPECT_THAT(result.err, HasSubstr("m.npy: expected an array [samples, tokens, 2]"));
 }
 
+TEST(Predict, NoSpaceForTheOutputIsASentence) {
+  const Example example;
+  const auto result = test::run_process(
+      {"/bin/sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\" 2>/dev/null", SF_EXECUTABLE, "predict",
+       "--model", "w.safetensors", "--input", "x.npy", "--output-dir", "y"},
+      example.dir.path());
+  EXPECT_EQ(result.status, 1);  // not killed by SIGXFSZ
+  EXPECT_TRUE(std::filesystem::is_empty(example.dir / "y"));
+}
+
 TEST(Evaluate, WritesBothReports) {
   const Example example;
   const auto result = run_stemfabric(
