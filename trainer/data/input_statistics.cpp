@@ -8,33 +8,37 @@ namespace stemfabric {
 FeatureMoments::FeatureMoments(int64_t features)
     : count_(static_cast<std::size_t>(features)),
       mean_(static_cast<std::size_t>(features)),
-      squares_(static_cast<std::size_t>(features)) {}
+      squares_(static_cast<std::size_t>(features)),
+      present_(static_cast<std::size_t>(features)) {}
 
-void FeatureMoments::clear() {
+void FeatureMoments::set(const SnapshotTokenizer& tokenizer, const TokenSample& sample) {
+  const auto features = static_cast<std::size_t>(tokenizer.features());
   std::fill(count_.begin(), count_.end(), 0.0);
   std::fill(mean_.begin(), mean_.end(), 0.0);
   std::fill(squares_.begin(), squares_.end(), 0.0);
-}
-
-void FeatureMoments::add(const SnapshotTokenizer& tokenizer, const TokenSample& sample) {
-  const int64_t features = tokenizer.features();
-  for (int64_t token = 0; token < tokenizer.tokens(); ++token) {
-    if (sample.input_mask[static_cast<std::size_t>(token)] == 0) {
-      continue;
-    }
-    const float* row = sample.inputs.data() + token * features;
-    for (int64_t f = 0; f < features; ++f) {
-      const auto i = static_cast<std::size_t>(f);
-      if (!tokenizer.scaled()[i] || !tokenizer.present(sample, token, f)) {
-        continue;
+  // Twice over the values: sums, then squares of the deviations from the mean.
+  const auto each_value = [&](auto&& take) {
+    for (int64_t token = 0; token < tokenizer.tokens(); ++token) {
+      const auto t = static_cast<std::size_t>(token);
+      if (sample.input_mask[t] != 0) {
+        tokenizer.present(sample, token, present_);
+        const float* row = sample.inputs.data() + t * features;
+        for (std::size_t f = 0; f < features; ++f) {
+          take(f, static_cast<double>(row[f]), static_cast<double>(present_[f]));
+        }
       }
-      const double value = static_cast<double>(row[f]);
-      const double delta = value - mean_[i];
-      count_[i] += 1.0;
-      mean_[i] += delta / count_[i];
-      squares_[i] += delta * (value - mean_[i]);
     }
+  };
+  each_value([&](std::size_t f, double value, double present) {
+    count_[f] += present;
+    mean_[f] += present * value;
+  });
+  for (std::size_t f = 0; f < features; ++f) {
+    mean_[f] /= std::max(count_[f], 1.0);
   }
+  each_value([&](std::size_t f, double value, double present) {
+    squares_[f] += present * (value - mean_[f]) * (value - mean_[f]);
+  });
 }
 
 void FeatureMoments::merge(const FeatureMoments& other) {

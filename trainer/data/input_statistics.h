@@ -9,15 +9,15 @@
 
 namespace stemfabric {
 
-// Count, mean and sum of squared deviations per feature (Welford; merged as Chan et al. 1979). The
-// result depends on the order of merging only, which the caller keeps.
+// Count, mean and sum of squared deviations per feature, merged as Chan, Golub and LeVeque (1979)
+// do. The result depends on the order of merging only, which the caller keeps.
 class FeatureMoments {
  public:
   explicit FeatureMoments(int64_t features = 0);
-  // Adds the present values of a sample's tokens.
-  void add(const SnapshotTokenizer& tokenizer, const TokenSample& sample);
+  int64_t features() const { return static_cast<int64_t>(count_.size()); }
+  // Of the present values of one sample that are to be scaled.
+  void set(const SnapshotTokenizer& tokenizer, const TokenSample& sample);
   void merge(const FeatureMoments& other);
-  void clear();
 
   // Scale = 1 / deviation; 1 where the deviation is below 1e-6 of the mean's magnitude or zero (a
   // constant feature), or where the feature is not scaled.
@@ -27,6 +27,7 @@ class FeatureMoments {
   std::vector<double> count_;
   std::vector<double> mean_;
   std::vector<double> squares_;
+  std::vector<float> present_;
 };
 
 }  // namespace stemfabric

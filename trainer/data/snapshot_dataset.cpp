@@ -41,7 +41,7 @@ struct Pair {
   bool has_stems = false;
   double position = 0.0;  // of the split
   TokenSample sample;
-  FeatureMoments moments;  // of this sample, if it is on the training side by its hash
+  FeatureMoments moments;  // of this sample
   bool usable() const {
     for (const bool stem : sample.supervised) {
       if (stem) {
@@ -100,8 +100,10 @@ class PairMaker {
     }
     pair.position = split_position(pair.id, options_.seed);
     tokenizer_.tokenize(record_, pair.sample);
-    pair.moments = FeatureMoments(tokenizer_.features());
-    pair.moments.add(tokenizer_, pair.sample);
+    if (pair.moments.features() == 0) {
+      pair.moments = FeatureMoments(tokenizer_.features());
+    }
+    pair.moments.set(tokenizer_, pair.sample);
   }
 
   const SnapshotDatasetOptions& options_;

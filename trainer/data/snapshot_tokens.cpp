@@ -31,6 +31,26 @@ constexpr int64_t kBandOutputs = geometry(FeatureGroup::kSpectral).slots;
 // Packed tokens of a song of average length take 500 values in 16 tokens.
 constexpr int64_t kPackedOutputs = 32;
 
+// Calls use(place_of with a group known when compiling, whose divisions are then cheap).
+template <typename Use>
+void with_places_of(FeatureGroup group, Use&& use) {
+  const auto fixed = [&]<FeatureGroup kGroup>() {
+    use([](int64_t raw) { return place_of(kGroup, raw); });
+  };
+  switch (group) {
+    case FeatureGroup::kSpectral:
+      return fixed.template operator()<FeatureGroup::kSpectral>();
+    case FeatureGroup::kTemporal:
+      return fixed.template operator()<FeatureGroup::kTemporal>();
+    case FeatureGroup::kHarmonic:
+      return fixed.template operator()<FeatureGroup::kHarmonic>();
+    case FeatureGroup::kPercussive:
+      return fixed.template operator()<FeatureGroup::kPercussive>();
+    default:
+      return fixed.template operator()<FeatureGroup::kStereo>();
+  }
+}
+
 float as_float(double value) {
   constexpr double kMax = std::numeric_limits<float>::max();
   return static_cast<float>(std::clamp(value, -kMax, kMax));
@@ -50,16 +70,6 @@ TargetKind target_kind(std::string_view name) {
     throw UsageError("unknown kind of targets '{}'; use samples or bands", name);
   }
   return name == "bands" ? TargetKind::kBands : TargetKind::kSamples;
-}
-
-int64_t time_bin(int64_t sample, int64_t samples, int64_t bins) {
-  // samples < 2^36 and bins <= 2^13: the product fits. The quotient in floating point is off by one
-  // at most.
-  const int64_t scaled = sample * bins;
-  auto bin = static_cast<int64_t>(static_cast<double>(scaled) / static_cast<double>(samples));
-  bin -= bin * samples > scaled ? 1 : 0;
-  bin += (bin + 1) * samples <= scaled ? 1 : 0;
-  return std::clamp<int64_t>(bin, 0, bins - 1);
 }
 
 SnapshotTokenizer::SnapshotTokenizer(const TokenOptions& options) : options_(options) {
@@ -118,18 +128,21 @@ std::vector<std::string> SnapshotTokenizer::feature_names() const {
   return names;
 }
 
-bool SnapshotTokenizer::present(const TokenSample& sample, int64_t token, int64_t feature) const {
-  const float* row = sample.inputs.data() + token * features_;
+void SnapshotTokenizer::present(const TokenSample& sample, int64_t token,
+                                std::vector<float>& flags) const {
   if (options_.layout == TokenLayout::kPacked) {
-    return token * features_ + feature < static_cast<int64_t>(vector_.size());
+    const int64_t values = static_cast<int64_t>(vector_.size()) - token * features_;
+    const auto holding = static_cast<std::size_t>(std::clamp<int64_t>(values, 0, features_));
+    std::fill(flags.begin(), flags.end(), 0.0F);
+    std::fill_n(flags.begin(), holding, 1.0F);
+    return;
   }
-  if (feature < kGridSlots) {
-    return row[kPresence + feature] != 0.0F;
+  const float* row = sample.inputs.data() + token * features_;
+  for (std::size_t f = 0; f < flags.size(); ++f) {
+    flags[f] = scaled_[f] ? 1.0F : 0.0F;
   }
-  if (feature >= kEnergy && feature < kEnergyKnown) {
-    return row[kEnergyKnown] != 0.0F;
-  }
-  return true;
+  std::copy_n(row + kPresence, kGridSlots, flags.begin());
+  std::fill_n(flags.begin() + kEnergy, kEnergyValues, row[kEnergyKnown]);
 }
 
 void SnapshotTokenizer::tokenize(const SnapshotRecord& record, TokenSample& sample) {
@@ -162,6 +175,7 @@ void SnapshotTokenizer::fill_time_grid(const SnapshotRecord& record, TokenSample
   target_bins_ = tokens_;
   sums_.assign(static_cast<std::size_t>(tokens_ * kGridSlots), 0.0);
   counts_.assign(static_cast<std::size_t>(tokens_ * kGridSlots), 0);
+  const TimeBins bins(record.samples, tokens_);
   for (std::size_t g = 0; g < kFirstSlot.size(); ++g) {
     const auto group = static_cast<FeatureGroup>(g);
     const int64_t stride = record.strides[g];
@@ -169,13 +183,15 @@ void SnapshotTokenizer::fill_time_grid(const SnapshotRecord& record, TokenSample
     if (stride == 0 || (group == FeatureGroup::kStereo && record.channels == 1)) {
       continue;
     }
-    for (std::size_t i = 0; i < record.groups[g].size(); ++i) {
-      const Place place = place_of(group, static_cast<int64_t>(i) * stride);
-      const int64_t bin = time_bin(place.center, record.samples, tokens_);
-      const auto at = static_cast<std::size_t>(bin * kGridSlots + kFirstSlot[g] + place.slot);
-      sums_[at] += static_cast<double>(record.groups[g][i]);
-      ++counts_[at];
-    }
+    with_places_of(group, [&](auto place_at) {
+      for (std::size_t i = 0; i < record.groups[g].size(); ++i) {
+        const Place place = place_at(static_cast<int64_t>(i) * stride);
+        const int64_t bin = bins(place.center);
+        const auto at = static_cast<std::size_t>(bin * kGridSlots + kFirstSlot[g] + place.slot);
+        sums_[at] += static_cast<double>(record.groups[g][i]);
+        ++counts_[at];
+      }
+    });
   }
 
   std::array<float, kGridFeatures> context{};
@@ -242,11 +258,11 @@ void SnapshotTokenizer::place_samples(const SnapshotRecord& record, int stem, To
   const auto count = static_cast<int64_t>(values.size());
   const int64_t stride = stride_of(record.samples, kMaxStemValues);
   const bool as_mix = ceil_div(record.samples, stride) == count;
+  const TimeBins bins(as_mix ? record.samples : count, target_bins_);
   int64_t bin_before = -1;
   int64_t place = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t bin = as_mix ? time_bin(i * stride, record.samples, target_bins_)
-                               : time_bin(i, count, target_bins_);
+    const int64_t bin = bins(as_mix ? i * stride : i);
     place = bin == bin_before ? place + 1 : 0;
     bin_before = bin;
     if (place >= outputs_ || sample.input_mask[static_cast<std::size_t>(bin)] == 0) {
@@ -275,12 +291,13 @@ void SnapshotTokenizer::place_bands(const SnapshotRecord& record, int stem, Toke
     sample.dropped_values += count;
     return;
   }
+  const TimeBins bins(record.samples, target_bins_);
   const auto cells = static_cast<std::size_t>(tokens_ * kBandOutputs);
   sums_.assign(cells, 0.0);
   counts_.assign(cells, 0);
   for (int64_t i = 0; i < count; ++i) {
     const Place place = place_of(FeatureGroup::kSpectral, i * step * record.strides[kSpectral]);
-    const int64_t bin = time_bin(place.center, record.samples, target_bins_);
+    const int64_t bin = bins(place.center);
     if (sample.input_mask[static_cast<std::size_t>(bin)] == 0) {
       ++sample.dropped_values;
       continue;

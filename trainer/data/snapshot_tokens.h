@@ -2,6 +2,7 @@
 // the picture). Two layouts of the inputs, two meanings of the stems' values.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -11,6 +12,29 @@
 #include "trainer/snapshot/schema.h"
 
 namespace stemfabric {
+
+// The time bin, out of `bins` over `samples` samples, that a sample lies in: the exact integer part
+// of sample * bins / samples, at most bins - 1. samples < 2^37, bins <= 2^13.
+class TimeBins {
+ public:
+  TimeBins(int64_t samples, int64_t bins)
+      : samples_(samples),
+        bins_(bins),
+        per_sample_(static_cast<double>(bins) / static_cast<double>(samples)) {}
+  int64_t operator()(int64_t sample) const {
+    const int64_t scaled = sample * bins_;
+    auto bin =
+        static_cast<int64_t>(static_cast<double>(sample) * per_sample_);  // off by one at most
+    bin -= bin * samples_ > scaled ? 1 : 0;
+    bin += (bin + 1) * samples_ <= scaled ? 1 : 0;
+    return std::clamp<int64_t>(bin, 0, bins_ - 1);
+  }
+
+ private:
+  int64_t samples_;
+  int64_t bins_;
+  double per_sample_;
+};
 
 enum class TokenLayout : uint8_t {
   kTimeGrid,  // one token per time bin of the clip: slot means, presence flags, musical context
@@ -56,8 +80,9 @@ class SnapshotTokenizer {
   // deviation (flags and one-hot values are not).
   std::vector<std::string> feature_names() const;
   const std::vector<bool>& scaled() const { return scaled_; }
-  // Whether input feature f of a present token holds a value.
-  bool present(const TokenSample& sample, int64_t token, int64_t feature) const;
+  // For each input feature of a token of the sample tokenised last: 1 if it is scaled and holds a
+  // value, else 0.
+  void present(const TokenSample& sample, int64_t token, std::vector<float>& flags) const;
 
   // Not thread-safe (scratch memory).
   void tokenize(const SnapshotRecord& record, TokenSample& sample);
@@ -79,8 +104,5 @@ class SnapshotTokenizer {
   std::vector<int32_t> counts_;
   std::vector<float> vector_;
 };
-
-// Number of the time bin, out of `bins` over `samples` samples, that a sample lies in.
-int64_t time_bin(int64_t sample, int64_t samples, int64_t bins);
 
 }  // namespace stemfabric

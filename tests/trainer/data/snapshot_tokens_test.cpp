@@ -290,13 +290,15 @@ TEST(SnapshotTokens, ExtremeRecordsStayFiniteAndInside) {
   EXPECT_THROW(SnapshotTokenizer({.packed_width = 5000}), UsageError);
 }
 
-TEST(TimeBin, IsTheExactQuotient) {
-  for (const int64_t samples : {1, 2, 63, 64, 65, 882000, 920348}) {
+TEST(TimeBins, AreTheExactQuotient) {
+  for (const int64_t samples :
+       std::vector<int64_t>{1, 2, 63, 64, 65, 882000, 920348, 66'355'200'000}) {
     for (const int64_t bins : {1, 3, 64, 4096}) {
+      const TimeBins time_bins(samples, bins);
       for (int64_t s = 0; s < samples; s += std::max<int64_t>(1, samples / 997)) {
-        ASSERT_EQ(time_bin(s, samples, bins), s * bins / samples);
+        ASSERT_EQ(time_bins(s), s * bins / samples);
       }
-      ASSERT_EQ(time_bin(samples, samples, bins), bins - 1);  // clamped
+      ASSERT_EQ(time_bins(samples), bins - 1);  // clamped
     }
   }
 }
@@ -309,7 +311,7 @@ TEST(InputStatistics, AreThoseOfThePresentValues) {
     TokenSample sample;
     tokenizer.tokenize(real(file), sample);
     FeatureMoments one(tokenizer.features());
-    one.add(tokenizer, sample);
+    one.set(tokenizer, sample);
     merged.merge(one);
     const int64_t slots = 58;
     for (int64_t t = 0; t < tokenizer.tokens(); ++t) {
