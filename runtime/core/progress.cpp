@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <mutex>
 
@@ -97,7 +98,7 @@ std::string format_duration(double seconds) {
   if (seconds < 60) {
     return fmt::format("{:.1f} s", seconds);
   }
-  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  const int64_t whole = std::llround(seconds);
   if (whole < 3600) {
     return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 
 #include "runtime/device/device_cuda.h"
@@ -43,7 +44,7 @@ int cgroup_cores() {
   double quota = 0;
   double period = 0;
   if (file >> quota >> period && period > 0 && quota > 0) {
-    return std::max(1, static_cast<int>(quota / period + 0.5));
+    return std::max(1, static_cast<int>(std::lround(quota / period)));
   }
   return 1 << 20;
 }

@@ -3,7 +3,7 @@
 
 #include "trainer/snapshot/record.h"
 #include "trainer/snapshot/snapshot_parser.h"
-#include "trainer/snapshot/strict_json.h"
+#include "trainer/snapshot/strict_json-inl.h"
 
 namespace stemfabric {
 namespace {

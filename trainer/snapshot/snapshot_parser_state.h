@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "trainer/snapshot/snapshot_parser.h"
-#include "trainer/snapshot/strict_json.h"
+#include "trainer/snapshot/strict_json-inl.h"
 
 namespace stemfabric {
 

@@ -1,4 +1,4 @@
-#include "trainer/snapshot/strict_json.h"
+#include "trainer/snapshot/strict_json-inl.h"
 
 #include <algorithm>
 #include <charconv>

@@ -125,7 +125,7 @@ TEST_F(SnapshotDataset, ReadsBackWhatTheTokenizerMade) {
 TEST_F(SnapshotDataset, ManifestTellsWhatIsInside) {
   options_.seed = 5;
   const SnapshotDatasetSummary summary = build(records(12));
-  const Json manifest = test::read_json(folder() / "manifest.json");
+  const Json manifest = test::read_ordered_json(folder() / "manifest.json");
   EXPECT_EQ(manifest["runId"], "one");
   EXPECT_EQ(manifest["hash"], summary.hash);
   EXPECT_EQ(manifest["counts"]["totalRecords"], 12);
@@ -147,12 +147,12 @@ TEST_F(SnapshotDataset, ManifestTellsWhatIsInside) {
 TEST_F(SnapshotDataset, SameForAnyNumberOfThreads) {
   options_.threads = 1;
   const std::string hash = build(records(60)).hash;
-  const Json input = test::read_json(folder() / "manifest.json")["input"];
+  const Json input = test::read_ordered_json(folder() / "manifest.json")["input"];
   for (const int threads : {2, 5}) {
     options_.threads = threads;
     options_.run_label = fmt::format("threads{}", threads);
     EXPECT_EQ(build(records(60)).hash, hash);
-    EXPECT_EQ(test::read_json(folder() / "manifest.json")["input"], input);
+    EXPECT_EQ(test::read_ordered_json(folder() / "manifest.json")["input"], input);
   }
 }
 

@@ -17,7 +17,7 @@ using test::parse;
 using test::Parsed;
 
 TEST(RealSnapshots, GiveTheNumbersOfTheirIndex) {
-  const Json index = test::read_json(test::data_dir() / "snapshots" / "index.json");
+  const Json index = test::read_ordered_json(test::data_dir() / "snapshots_index.json");
   ASSERT_EQ(index["snapshots"].size(), 8U);
   for (const Json& entry : index["snapshots"]) {
     const std::string file = entry["file"];
@@ -82,7 +82,7 @@ TEST(RealSnapshots, GiveTheNumbersOfTheirIndex) {
 
 TEST(BadSnapshots, GetTheVerdictsOfTheirIndex) {
   const std::filesystem::path folder = test::data_dir() / "bad_snapshots";
-  const Json index = test::read_json(folder / "index.json");
+  const Json index = test::read_ordered_json(folder / "index.json");
   ASSERT_EQ(index["files"].size(), 15U);
   for (const Json& entry : index["files"]) {
     const std::string file = entry["file"];
@@ -121,7 +121,7 @@ TEST(BadSnapshots, LeakNothing) {
   const std::string all = testing::internal::GetCapturedStderr() + read_text_file(dir / "o.jsonl") +
                           read_text_file(dir / "r.json");
   int checked = 0;
-  const Json index = test::read_json(folder / "index.json");
+  const Json index = test::read_ordered_json(folder / "index.json");
   for (const Json& entry : index["files"]) {
     for (const std::string secret : entry.value("must_not_leak", Json::array())) {
       EXPECT_EQ(all.find(secret), std::string::npos) << secret;

@@ -47,7 +47,7 @@ std::string written(const SnapshotRecord& record) {
 }
 
 TEST(SanitizedRecord, RoundTripsEveryField) {
-  const Json index = test::read_json(test::data_dir() / "snapshots" / "index.json");
+  const Json index = test::read_ordered_json(test::data_dir() / "snapshots_index.json");
   for (const Json& entry : index["snapshots"]) {
     const std::string file = entry["file"];
     SnapshotRecord record =

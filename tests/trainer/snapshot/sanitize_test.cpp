@@ -50,7 +50,7 @@ class Sanitize : public testing::Test {
                                                         .report = dir_ / "report.json",
                                                         .threads = threads,
                                                         .salt = salt});
-    report_ = test::read_json(dir_ / "report.json");
+    report_ = test::read_ordered_json(dir_ / "report.json");
     output_ = read_text_file(dir_ / "out.jsonl");
     return summary;
   }

@@ -17,13 +17,14 @@ namespace stemfabric::test {
 
 using Json = nlohmann::ordered_json;
 
-inline Json read_json(const std::filesystem::path& path) {
+inline Json read_ordered_json(const std::filesystem::path& path) {
   return Json::parse(read_text_file(path));
 }
 
 // The well-formed control: 2049 samples, stems vocals and drums, one correction.
 inline const Json& control() {
-  static const Json kControl = read_json(data_dir() / "bad_snapshots" / "valid_control.json");
+  static const Json kControl =
+      read_ordered_json(data_dir() / "bad_snapshots" / "valid_control.json");
   return kControl;
 }
 inline std::string control_with(const std::function<void(Json&)>& change) {
