@@ -174,7 +174,7 @@ void validate(od::value value, KeyStack& keys, std::string_view where, int depth
   const std::string_view token = scalar_token(value);
   if (token.starts_with('"')) {
     std::string storage;
-    decode_string(token, storage, where);
+    string(value, storage, where);
   } else if (token != "true" && token != "false" && token != "null" && !is_number_token(token)) {
     throw Refusal("{}: not valid JSON (a value is neither string, number, true, false nor null)",
                   where);
@@ -219,7 +219,10 @@ std::string_view string(od::value& value, std::string& storage, std::string_view
   if (take(value.type(), where) != od::json_type::string) {
     throw Refusal("{} must be a string", where);
   }
-  return decode_string(scalar_token(value), storage, where);
+  const std::string_view token = scalar_token(value);
+  // Consumed here: simdjson takes a string that is left to it for a key if a colon follows.
+  take(value.get_raw_json_string(), where);
+  return decode_string(token, storage, where);
 }
 
 int64_t floats(od::value value, const std::string& where, int64_t limit, std::vector<float>& out) {
