@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <regex>
 
 #include "tests/trainer/snapshot/snapshot_files.h"
 
@@ -23,6 +24,7 @@ TEST(MutatedSnapshots, AreNeverTakenUnlessTheyAreJson) {
   const std::string alphabet = "{}[]\",:\\u0123456789-+.eEtfn \t\n\x01\x7f\x80\xc3\xff/";
   std::mt19937 random(3);
   const auto below = [&](std::size_t n) { return random() % n; };
+  const std::regex kOnlyHere(R"(\\u[dD]|[eE]\+?[0-9]{3})");
   int taken = 0;
   int refused = 0;
   for (int round = 0; round < 20000; ++round) {
@@ -56,8 +58,7 @@ TEST(MutatedSnapshots, AreNeverTakenUnlessTheyAreJson) {
     ++taken;
     // The other parser refuses two things that the grammar allows: numbers beyond double (in
     // unknown fields, here) and escaped unpaired surrogates.
-    const bool exempt =
-        text.find("\\ud") != std::string::npos || text.find("\\uD") != std::string::npos;
+    const bool exempt = std::regex_search(text, kOnlyHere);
     ASSERT_TRUE(exempt || Json::accept(text)) << text;
   }
   EXPECT_GT(taken, 500);

@@ -105,15 +105,23 @@ TEST(Policy, GrammarIsStrictInUnknownFieldsToo) {
     expect_repair(raw("secret", good), "unknown field dropped");
     expect_repair(raw("originalAudio.secret", good), "originalAudio: unknown field dropped");
   }
-  for (const char* bad :
-       {"NaN",          "Infinity",   "-Infinity",  "nul",      "nulls",       "tru",
-        "True",         "01",         "-",          "+1",       ".5",          "1.",
-        "1e",           "1e+",        "0x10",       "1_000",    "'a'",         "[1,]",
-        "[,1]",         "[1 2]",      "{\"a\":1,}", "{\"a\"}",  "{a:1}",       "{\"a\":}",
-        "{1:2}",        "[1}",        "{\"a\":1]",  R"("\x")",  R"("\u12g4")", R"("\u12")",
-        "\"a\nb\"",     "\"a\tb\"",   "\"\x01\"",   "\"\xff\"", "\"\xc3\"",    "\"\xed\xa0\x80\"",
-        "\"\xc0\xaf\"", "\"a\"\"b\"", "\"a\"b",     "1\"b\"",   "// c\n1",     "undefined",
-        "[[1]"}) {
+  for (const char* bad : {"NaN",          "Infinity",    "-Infinity",
+                          "nul",          "nulls",       "tru",
+                          "True",         "01",          "-",
+                          "+1",           ".5",          "1.",
+                          "1e",           "1e+",         "0x10",
+                          "1_000",        "'a'",         "[1,]",
+                          "[,1]",         "[1 2]",       "{\"a\":1,}",
+                          "{\"a\"}",      "{a:1}",       "{\"a\":}",
+                          "{1:2}",        "[1}",         "{\"a\":1]",
+                          R"("\x")",      R"("\u12g4")", R"("\u12")",
+                          "\"a\nb\"",     "\"a\tb\"",    "\"\x01\"",
+                          "\"\xff\"",     "\"\xc3\"",    "\"\xed\xa0\x80\"",
+                          "\"\xc0\xaf\"", "\"a\"\"b\"",  "\"a\"b",
+                          "1\"b\"",       "\"a\":1",     "[\"a\":1]",
+                          "[1:2]",        "[{}:1]",      "{\"a\":\"b\":1}",
+                          "{\"a\":1:1}",  "// c\n1",     "undefined",
+                          "[[1]"}) {
     SCOPED_TRACE(bad);
     expect_reject(raw("secret", bad), "");
     expect_reject(raw("metadata.secret", bad), "");
