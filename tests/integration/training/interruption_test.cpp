@@ -48,18 +48,22 @@ class Interruption : public testing::Test {
 // Each round lets the run get past another number of metrics bytes and then some more of its time,
 // chosen by a counter, so that the kills fall into steps, validations and checkpoints alike.
 TEST_F(Interruption, KilledTenTimesEndsBitIdentical) {
-  constexpr int kEpochs = 12;
+  constexpr int kEpochs = 24;
+  const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(run_stemfabric(arguments("whole", kEpochs)).status, 0);
+  // Each kill comes within 1/24 of the metrics plus 1/60 of the time of a whole run, so that ten
+  // fit into one, however fast the machine and its disk are.
+  const auto longest_wait = (std::chrono::steady_clock::now() - start) / 60;
   const uint64_t whole = metrics_size("whole");
   int kills = 0;
   for (uint32_t round = 0; round < 60 && kills < 10; ++round) {
     Process process(stemfabric_argv(arguments("killed", kEpochs)));
     const auto draw = philox4x32_10({{round, 0, 0, 0}}, {{2024, 11}});
-    const uint64_t target = metrics_size("killed") + draw.word[0] % (whole / 12);
+    const uint64_t target = metrics_size("killed") + draw.word[0] % (whole / 24);
     while (metrics_size("killed") < target && process.running()) {
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(draw.word[1] % 20000));
+    std::this_thread::sleep_for(longest_wait * philox_uniform(draw.word[1]));
     process.signal(SIGKILL);
     if (process.wait().status == 128 + SIGKILL) {
       ++kills;
