@@ -175,6 +175,8 @@ void ShardWriter::State::close() {
   const std::string text = header(samples);
   write_at(descriptor, path, text.data(), static_cast<int64_t>(text.size()), 0);
   const bool cut = ::ftruncate(descriptor, to) == 0;
+  // The way to the disk begins now: the fsync of the whole folder at the end then waits less.
+  ::sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
   const bool closed = ::close(descriptor) == 0;
   descriptor = -1;
   if (!cut || !closed) {

@@ -46,8 +46,9 @@ struct InputWalker::State {
 
   bool skipped(const fs::path& path) const {
     std::error_code ignored;
-    return std::any_of(skip.begin(), skip.end(),
-                       [&](const fs::path& own) { return fs::equivalent(path, own, ignored); });
+    return std::any_of(skip.begin(), skip.end(), [&](const fs::path& own) {
+      return path.filename() == own.filename() && fs::equivalent(path, own, ignored);
+    });
   }
 };
 

@@ -29,7 +29,8 @@ char* put_number(char* at, char* end, T value) {
 
 template <typename T>
 void append_list(std::string& out, const std::vector<T>& values) {
-  constexpr std::size_t kLongest = 26;  // "-2.2250738585072014e-308," and a comma
+  // "-1.1754944e-38" or "-2.2250738585072014e-308", and a comma.
+  constexpr std::size_t kLongest = sizeof(T) == sizeof(float) ? 16 : 26;
   std::size_t size = out.size();
   out.resize(size + values.size() * kLongest + 2);
   char* at = out.data() + size;
