@@ -140,7 +140,7 @@ inline std::vector<nlohmann::json> read_metrics(const std::filesystem::path& run
   return objects;
 }
 
-inline nlohmann::json read_json(const std::filesystem::path& path) {
+inline nlohmann::json read_json_file(const std::filesystem::path& path) {
   return nlohmann::json::parse(read_text_file(path));
 }
 

@@ -143,7 +143,7 @@ std::vector<std::string> train_arguments(const Golden& golden, const fs::path& f
 class GoldenTrain : public testing::TestWithParam<std::string> {
  protected:
   static Golden golden(const std::string& name) {
-    const json index = read_json(data_dir() / "model" / "index.json");
+    const json index = read_json_file(data_dir() / "model" / "index.json");
     for (const json& config : index.at("configs")) {
       for (const json& entry : config.at("cases")) {
         if (entry.at("name") == name) {

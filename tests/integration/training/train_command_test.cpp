@@ -31,7 +31,7 @@ TEST_F(TrainCommand, OptionsStandForConfigurationKeys) {
       train({"--datasetDir", path("data"), "--output-dir", path("run"), "--epochs", "2",
              "--batch-size", "3", "--learning-rate", "0.25", "--set", "training.lr=0.5"});
   ASSERT_EQ(result.status, 0) << result.err;
-  const auto summary = read_json(folder_ / "run" / "training_summary.json");
+  const auto summary = read_json_file(folder_ / "run" / "training_summary.json");
   EXPECT_EQ(summary.at("epochs"), 2);
   EXPECT_EQ(summary.at("steps"), 6);                              // 8 samples, 3 at a time
   EXPECT_EQ(summary.at("config").at("training").at("lr"), 0.25);  // the option comes last

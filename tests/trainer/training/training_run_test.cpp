@@ -72,7 +72,7 @@ TEST_F(TrainingRun, ResumedAtAnyStepEqualsUndisturbed) {
   write_tiny_dataset(data());
   train("whole", kEverything);
   const auto metrics = read_metrics(run("whole"));
-  const auto history = test::read_json(run("whole") / "training_history.json");
+  const auto history = test::read_json_file(run("whole") / "training_history.json");
   const auto steps = read_metrics(run("whole"), "step");
   ASSERT_EQ(steps.size(), 18U);
   EXPECT_EQ(steps[11].at("lr"), 0.02);
@@ -86,7 +86,7 @@ TEST_F(TrainingRun, ResumedAtAnyStepEqualsUndisturbed) {
     EXPECT_EQ(train(name, kEverything).steps, 18);
     EXPECT_EQ(final_bytes(name), final_bytes("whole")) << "stopped after step " << at;
     EXPECT_EQ(read_metrics(run(name)), metrics) << "stopped after step " << at;
-    auto same_history = test::read_json(run(name) / "training_history.json");
+    auto same_history = test::read_json_file(run(name) / "training_history.json");
     same_history["seconds"] = history["seconds"];
     EXPECT_EQ(same_history, history);
     EXPECT_EQ(read_text_file(run(name) / "checkpoints/best_model.safetensors"),
@@ -143,14 +143,14 @@ TEST_F(TrainingRun, EarlyStoppingRestoresTheBestWeights) {
   EXPECT_EQ(result.epochs, 4);
   EXPECT_EQ(read_all_tensors(result.final_model),
             read_all_tensors(run("run") / "checkpoints/best_model.safetensors"));
-  const auto best = test::read_json(run("run") / "checkpoints/best_model.json");
+  const auto best = test::read_json_file(run("run") / "checkpoints/best_model.json");
   EXPECT_EQ(best.at("epoch"), 1);
   EXPECT_EQ(best.at("step"), 6);
   EXPECT_EQ(*result.validation_loss,
             read_metrics(run("run"), "validation").front().at("val_loss").get<double>());
   EXPECT_NE(read_all_tensors(result.final_model),
             read_all_tensors(run("run") / "checkpoints/step-000024/model.safetensors"));
-  const auto summary = test::read_json(run("run") / "training_summary.json");
+  const auto summary = test::read_json_file(run("run") / "training_summary.json");
   EXPECT_EQ(summary.at("end"), "early stopping");
   EXPECT_EQ(summary.at("final_model").at("sha256"), sha256_file(result.final_model));
 }
@@ -185,7 +185,7 @@ TEST_F(TrainingRun, WithoutValidationTheTrainingLossIsMonitored) {
   EXPECT_EQ(result.end, TrainingResult::End::kEarlyStopping);
   EXPECT_EQ(result.epochs, 3);
   EXPECT_FALSE(result.validation_loss);
-  EXPECT_EQ(test::read_json(run("run") / "checkpoints/best_model.json").at("monitored"),
+  EXPECT_EQ(test::read_json_file(run("run") / "checkpoints/best_model.json").at("monitored"),
             "training loss");
 }
 
