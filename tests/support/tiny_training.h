@@ -125,16 +125,19 @@ inline LoadedConfig tiny_config(const std::filesystem::path& dataset,
   return load_config({}, overrides);
 }
 
-// Objects of metrics.jsonl without what depends on the clock; all, or those of one kind.
+// Objects of metrics.jsonl, then of epochs.jsonl, without what depends on the clock; all, or those
+// of one kind.
 inline std::vector<nlohmann::json> read_metrics(const std::filesystem::path& run,
                                                 const std::string& kind = {}) {
-  std::ifstream file(run / "metrics.jsonl");
   std::vector<nlohmann::json> objects;
-  for (std::string line; std::getline(file, line);) {
-    nlohmann::json object = nlohmann::json::parse(line);
-    object.erase("seconds");
-    if (kind.empty() || object.at("kind") == kind) {
-      objects.push_back(std::move(object));
+  for (const char* name : {"metrics.jsonl", "epochs.jsonl"}) {
+    std::ifstream file(run / name);
+    for (std::string line; std::getline(file, line);) {
+      nlohmann::json object = nlohmann::json::parse(line);
+      object.erase("seconds");
+      if (kind.empty() || object.at("kind") == kind) {
+        objects.push_back(std::move(object));
+      }
     }
   }
   return objects;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "runtime/io/file.h"
 #include "runtime/io/safetensors.h"
 #include "tests/support/paths.h"
 #include "trainer/config/config_io.h"
@@ -195,6 +196,27 @@ TEST_F(WeightsFile, RefusesTruncatedFiles) {
        {std::size_t{0}, std::size_t{7}, whole.size() / 2, whole.size() - 1}) {
     std::ofstream(path_, std::ios::binary).write(whole.data(), static_cast<std::streamsize>(size));
     EXPECT_THROW(read_model_config(path_), Error) << size;
+  }
+}
+
+// Any flipped bit of the tensors of a file that write_weights made.
+TEST_F(WeightsFile, RefusesFlippedBits) {
+  write_weights(path_, config_, table_, block_.data(), {}, {});
+  const std::string whole = read_text_file(path_);
+  std::vector<float> block(block_.size());
+  EXPECT_NO_THROW(read_weights(path_, table_, block.data()));
+  const std::size_t body = 8 + static_cast<unsigned char>(whole[0]) +
+                           256 * static_cast<std::size_t>(static_cast<unsigned char>(whole[1]));
+  for (std::size_t at = body; at < whole.size(); at += 97) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    write_text_file(path_, damaged);
+    try {
+      read_weights(path_, table_, block.data());
+      FAIL() << "accepted with byte " << at << " changed";
+    } catch (const InputError& e) {
+      EXPECT_NE(std::string(e.what()).find(path_.string()), std::string::npos);
+    }
   }
 }
 

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <span>
 
+#include "runtime/io/file.h"
 #include "runtime/io/safetensors.h"
 #include "trainer/config/config_io.h"
 #include "trainer/stems.h"
@@ -17,6 +20,7 @@ namespace {
 constexpr const char* kMean = "input.mean";
 constexpr const char* kScale = "input.scale";
 constexpr const char* kConfigEntry = "config";
+constexpr const char* kContentsEntry = "contents_sha256";
 
 // "heads.vocals.out.kernel" -> "heads.0.out.kernel"; nothing for other names.
 std::optional<std::string> numbered_name(const std::string& name) {
@@ -97,6 +101,37 @@ void check_finite(const SafetensorsFile& file, const std::string& name,
   }
 }
 
+// SHA-256 over the configuration and every tensor's name and values, in order of the names.
+std::string contents_hash(const std::string& config,
+                          std::map<std::string, ConstTensorView> tensors) {
+  Sha256 hash;
+  hash.update(config);
+  for (const auto& [name, view] : tensors) {
+    hash.update(name);
+    const int64_t columns = view.dim(-1);
+    const int64_t rows = view.elements() / std::max<int64_t>(columns, 1);
+    const int64_t stride = view.rank() > 1 ? view.stride(-2) : columns;
+    for (int64_t row = 0; row < rows; ++row) {
+      hash.update(std::as_bytes(
+          std::span(view.as<float>() + row * stride, static_cast<std::size_t>(columns))));
+    }
+  }
+  return hash.hex();
+}
+
+// Files of other programs have no such entry; ours do.
+void check_contents(const SafetensorsFile& file) {
+  const auto stated = file.metadata().find(kContentsEntry);
+  const auto config = file.metadata().find(kConfigEntry);
+  if (stated != file.metadata().end() &&
+      (config == file.metadata().end() ||
+       contents_hash(config->second, file.tensors()) != stated->second)) {
+    refuse(file, fmt::format("is damaged: its tensors and `config` do not have the SHA-256 that "
+                             "its metadata state as `{}`",
+                             kContentsEntry));
+  }
+}
+
 // Axis `axis` of a tensor, for a size that the configuration leaves open.
 int64_t size_from_tensor(const SafetensorsFile& file, const std::string& name, int axis,
                          const char* key) {
@@ -161,6 +196,7 @@ InputStatistics read_weights(const std::filesystem::path& path, const ParameterT
   const SafetensorsFile file(path);
   const int64_t input_dim = table.find("input.kernel").shape[0];
   check_tensors(file, table, input_dim);
+  check_contents(file);
   std::fill_n(block, table.block_elements(), 0.0f);
   for (const ParameterInfo& p : table.entries()) {
     const ConstTensorView& stored = checked_tensor(file, p.name, p.shape);
@@ -204,6 +240,11 @@ std::string write_weights(const std::filesystem::path& path, const ModelConfig& 
   }
   std::map<std::string, std::string> entries = metadata;
   entries[kConfigEntry] = model_config_to_json(config);
+  std::map<std::string, ConstTensorView> by_name;
+  for (const NamedTensor& tensor : tensors) {
+    by_name[tensor.name] = tensor.view;
+  }
+  entries[kContentsEntry] = contents_hash(entries[kConfigEntry], by_name);
   return write_safetensors(path, tensors, entries);
 }
 

@@ -2,6 +2,8 @@
 // `input.mean` and `input.scale` optional (absent = 0 and 1); the model section of the
 // configuration is the JSON text of the `config` entry of __metadata__. Heads may also be numbered
 // ("heads.0.out.kernel" for "heads.vocals.out.kernel"); they are written by name.
+// `contents_sha256` in __metadata__ (ours have it, other files need not) covers the configuration
+// and all tensors: a flipped bit is an InputError.
 #pragma once
 
 #include <filesystem>

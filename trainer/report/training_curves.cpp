@@ -121,14 +121,14 @@ void read_history(const std::filesystem::path& path, Points& points) {
 TrainingCurves read_training_curves(const std::filesystem::path& run_folder) {
   Points points;
   std::error_code error;
-  for (const char* name : {"metrics.jsonl", "training_history.json"}) {
+  for (const char* name : {"metrics.jsonl", "epochs.jsonl", "training_history.json"}) {
     const std::filesystem::path path = run_folder / name;
     try {
       if (run_folder.empty() || !std::filesystem::exists(path, error)) {
         continue;
       }
-      std::string_view(name) == "metrics.jsonl" ? read_metrics(path, points)
-                                                : read_history(path, points);
+      std::string_view(name).ends_with(".jsonl") ? read_metrics(path, points)
+                                                 : read_history(path, points);
     } catch (const IoError& failure) {
       log_warning("the report shows no curves from {}: {}", path.string(), failure.what());
     }

@@ -1,6 +1,6 @@
 // The loss curves of a training run, read from what it wrote: training_history.json (per epoch) and
-// metrics.jsonl (per step; per epoch too if the run did not end). Whatever is missing or damaged is
-// left out: a report does not fail for it.
+// metrics.jsonl (per step) and epochs.jsonl (per epoch, if the run did not end). Whatever is
+// missing or damaged is left out: a report does not fail for it.
 #pragma once
 
 #include <cstdint>

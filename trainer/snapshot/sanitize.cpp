@@ -208,7 +208,9 @@ class Sink {
       report_->commit(summary_.counts);
     }
     summary_.output_bytes = output_.written();
-    output_.commit();
+    if (summary_.accepted() > 0) {  // else an earlier output stays as it is
+      output_.commit();
+    }
     return summary_;
   }
 

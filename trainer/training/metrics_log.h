@@ -1,4 +1,5 @@
-// metrics.jsonl: one JSON object per line, appended as training goes. Keys: docs/training.md.
+// metrics.jsonl (one JSON object per step) and epochs.jsonl (one per validation and per epoch),
+// appended as training goes. Keys: docs/training.md.
 #pragma once
 
 #include <filesystem>

@@ -21,15 +21,11 @@ namespace {
 namespace fs = std::filesystem;
 
 // Everything a run writes at the top of its folder.
-constexpr std::array kRunEntries = {"checkpoints",
-                                    "config.yaml",
-                                    "metrics.jsonl",
-                                    "tensorboard",
-                                    "final_model.safetensors",
-                                    "final_model.h5",
-                                    "training_history.json",
-                                    "training_summary.json",
-                                    "report.html"};
+constexpr std::array kRunEntries = {"checkpoints",           "config.yaml",
+                                    "metrics.jsonl",         "epochs.jsonl",
+                                    "tensorboard",           "final_model.safetensors",
+                                    "final_model.h5",        "training_history.json",
+                                    "training_summary.json", "report.html"};
 
 std::string holder_of(int file) {
   std::array<char, 32> text{};

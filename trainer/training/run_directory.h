@@ -20,6 +20,7 @@ class RunDirectory {
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
   std::filesystem::path best_model() const { return checkpoints() / "best_model.safetensors"; }
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
+  std::filesystem::path epoch_metrics() const { return root_ / "epochs.jsonl"; }
   std::filesystem::path tensorboard() const { return root_ / "tensorboard"; }
   std::filesystem::path final_model() const { return root_ / "final_model.safetensors"; }
 

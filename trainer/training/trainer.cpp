@@ -126,6 +126,8 @@ void Trainer::start() {
   set_statistics();
   write_text_file(directory_->root() / "config.yaml", config_to_yaml(effective_config(), false));
   metrics_ = std::make_unique<MetricsLog>(directory_->metrics(), state_.metrics_bytes);
+  epoch_metrics_ =
+      std::make_unique<MetricsLog>(directory_->epoch_metrics(), state_.epoch_metrics_bytes);
   if (config_.logging.tensorboard) {
     events_ = std::make_unique<TensorBoardWriter>(directory_->tensorboard(), state_.step + 1);
   }
@@ -159,6 +161,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
     checkpointed_step_ = state_.step;
   } else {
     state_.metrics_bytes = 0;  // the metrics of its steps are in another folder
+    state_.epoch_metrics_bytes = 0;
   }
   log_info("resuming from {}: step {}, epoch {}", checkpoint.path.string(), state_.step,
            state_.epoch + 1);
@@ -197,9 +200,12 @@ TrainingResult Trainer::run() {
     }
   }
   progress_ = nullptr;
-  return finish(stopping_.should_stop()       ? TrainingResult::End::kEarlyStopping
-                : state_.epoch >= max_epochs_ ? TrainingResult::End::kEpochs
-                                              : TrainingResult::End::kSteps);
+  // A number of steps that was asked for and reached keeps the weights of that step, even if the
+  // last epoch ends there too.
+  const bool by_steps = config_.training.num_steps > 0 && state_.step >= config_.training.num_steps;
+  return finish(by_steps                  ? TrainingResult::End::kSteps
+                : stopping_.should_stop() ? TrainingResult::End::kEarlyStopping
+                                          : TrainingResult::End::kEpochs);
 }
 
 TrainingResult Trainer::dry_run() {
@@ -342,9 +348,9 @@ bool Trainer::end_epoch() {
     if (!record.validation) {
       return false;
     }
-    metrics_->append(validation_line(record.step, record.epoch, *record.validation,
-                                     setup_.data.validation->size(),
-                                     epoch_times_[Phase::kValidation]));
+    epoch_metrics_->append(validation_line(record.step, record.epoch, *record.validation,
+                                           setup_.data.validation->size(),
+                                           epoch_times_[Phase::kValidation]));
   }
   const bool best = (!has_validation || record.validation) && observe(record);
   record.seconds = epoch_times_.total();
@@ -352,7 +358,7 @@ bool Trainer::end_epoch() {
   state_.epoch = record.epoch;
   state_.step_in_epoch = 0;
   state_.epoch_sums = {};
-  metrics_->append(epoch_line(record, best, epoch_times_));
+  epoch_metrics_->append(epoch_line(record, best, epoch_times_));
   write_epoch_events(record);
   if (best) {
     save_best_model();

@@ -83,6 +83,7 @@ class Trainer {
   PhaseTimes epoch_times_;
   std::optional<RunDirectory> directory_;
   std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<MetricsLog> epoch_metrics_;
   std::unique_ptr<TensorBoardWriter> events_;  // if logging.tensorboard
   std::unique_ptr<Prefetcher> batches_;
   StopSignalGuard signals_;

@@ -32,6 +32,7 @@ TrainingState Trainer::snapshot() const {
   state.schedule = schedule_.state();
   state.early_stopping = stopping_.state();
   state.metrics_bytes = metrics_->bytes();
+  state.epoch_metrics_bytes = epoch_metrics_->bytes();
   state.seconds = state_.seconds + session_seconds();
   return state;
 }
@@ -39,6 +40,7 @@ TrainingState Trainer::snapshot() const {
 void Trainer::save_checkpoint() {
   const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
   metrics_->sync();
+  epoch_metrics_->sync();
   write_checkpoint(directory_->checkpoints(), identity_, snapshot(), model_.parameters(),
                    {.weights = model_.weights(),
                     .first_moment = optimizer_.first_moment(),
@@ -104,7 +106,7 @@ std::optional<double> Trainer::final_validation_loss(const std::string& which) {
   // from the checkpoint before it.
   const auto loss = dataset_loss(ctx_, model_, objective_, *setup_.data.validation,
                                  plan_.batch_size, [] { return false; });
-  metrics_->append(
+  epoch_metrics_->append(
       validation_line(state_.step, state_.epoch + 1, *loss, setup_.data.validation->size(), 0));
   return loss->total;
 }
@@ -158,6 +160,7 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                            .h5_obstacle = not_h5},
                  .parameters = model_.parameters().parameter_count()});
   metrics_->sync();
+  epoch_metrics_->sync();
   log_info("finished ({}) after {} steps, {} epochs, {}; {} weights in {}", end_name(end),
            result.steps, result.epochs, format_duration(result.seconds), which,
            result.final_model.string());

@@ -8,7 +8,6 @@
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
-#include "runtime/device/device.h"
 #include "runtime/io/safetensors.h"
 #include "trainer/model/weights_file.h"
 
@@ -153,17 +152,15 @@ void settle_size(const LoadedConfig& loaded, const char* name, int64_t& value, i
 void refuse_what_this_build_cannot(const LoadedConfig& loaded) {
   const TrainingConfig& training = loaded.config.training;
   if (training.device == "cuda") {
-    const std::string reason = cuda_unavailable_reason();
-    throw ConfigError("{}: training.device: cuda cannot be used: {}; use auto or cpu",
-                      origin_of(loaded, "training.device"),
-                      reason.empty() ? "the operations of training have no CUDA implementation in "
-                                       "this build"
-                                     : reason);
+    throw ConfigError(
+        "{}: training.device: cuda cannot be used: no operation of this version runs on a GPU yet; "
+        "use auto or cpu",
+        origin_of(loaded, "training.device"));
   }
   if (training.precision == "bf16") {
     throw ConfigError(
-        "{}: training.precision: bf16 needs a GPU, and the operations of training have no CUDA "
-        "implementation in this build; use fp32",
+        "{}: training.precision: bf16 needs a GPU, and no operation of this version runs on one "
+        "yet; use fp32",
         origin_of(loaded, "training.precision"));
   }
 }
@@ -171,6 +168,12 @@ void refuse_what_this_build_cannot(const LoadedConfig& loaded) {
 // loss.correction_weight that differs from the one the data set was made with.
 void apply_correction_weight(const LoadedConfig& loaded, DatasetFolder& data) {
   const double wanted = loaded.config.loss.correction_weight;
+  if (loaded.is_set("loss.correction_weight") && !data.correction_weight) {
+    log_warning(
+        "loss.correction_weight has no effect: {} has no manifest that says which weight its "
+        "stem_weight was made with",
+        data.root.string());
+  }
   if (!loaded.is_set("loss.correction_weight") || !data.correction_weight ||
       *data.correction_weight == wanted) {
     return;

@@ -89,6 +89,7 @@ TrainingState read_state(const Json& json) {
   state.seconds = read_number(json.at("seconds"));
   state.last_lr = read_number(json.at("last_lr"));
   state.metrics_bytes = json.at("metrics_bytes").get<uint64_t>();
+  state.epoch_metrics_bytes = json.at("epoch_metrics_bytes").get<uint64_t>();
   const Json& sums = json.at("epoch_sums");
   state.epoch_sums = {.weighted = read_stem_values(sums.at("weighted")),
                       .plain = read_stem_values(sums.at("plain")),
@@ -142,6 +143,7 @@ std::string training_state_to_json(const TrainingState& state) {
                {"seconds", number(state.seconds)},
                {"last_lr", number(state.last_lr)},
                {"metrics_bytes", state.metrics_bytes},
+               {"epoch_metrics_bytes", state.epoch_metrics_bytes},
                {"epoch_sums",
                 {{"weighted", stem_values(state.epoch_sums.weighted)},
                  {"plain", stem_values(state.epoch_sums.plain)},

@@ -49,7 +49,8 @@ struct TrainingState {
   int64_t skipped_in_a_row = 0;
   double seconds = 0;  // of training so far, over all sessions
   double last_lr = 0;
-  uint64_t metrics_bytes = 0;  // length of metrics.jsonl at this moment
+  uint64_t metrics_bytes = 0;        // length of metrics.jsonl at this moment
+  uint64_t epoch_metrics_bytes = 0;  // and of epochs.jsonl
   LossSums epoch_sums;
   Schedule::State schedule;
   EarlyStopping::State early_stopping;

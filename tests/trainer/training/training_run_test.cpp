@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -162,6 +163,34 @@ TEST_F(TrainingRun, AFixedNumberOfStepsKeepsTheLastWeights) {
   EXPECT_EQ(result.steps, 8);
   EXPECT_EQ(read_all_tensors(result.final_model),
             read_all_tensors(run("run") / "checkpoints/step-000008/model.safetensors"));
+}
+
+// The same where the number of epochs that was set ends with that step.
+TEST_F(TrainingRun, StepsWinOverEpochsThatEndTogether) {
+  write_tiny_dataset(data());
+  const auto result =
+      train("run", {"training.num_steps=12", "training.num_epochs=2", "training.min_delta=1000"});
+  EXPECT_EQ(result.end, TrainingResult::End::kSteps);
+  EXPECT_EQ(read_all_tensors(result.final_model),
+            read_all_tensors(run("run") / "checkpoints/step-000012/model.safetensors"));
+}
+
+// metrics.jsonl holds steps and nothing else.
+TEST_F(TrainingRun, MetricsHaveOneObjectPerStep) {
+  write_tiny_dataset(data());
+  train("run", {"training.num_epochs=2"});
+  std::ifstream file(run("run") / "metrics.jsonl");
+  int64_t step = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto object = nlohmann::json::parse(line);
+    EXPECT_EQ(object.at("step"), ++step);
+    for (const char* key : {"loss", "loss_vocals", "loss_sub", "lr", "grad_norm"}) {
+      EXPECT_TRUE(object.contains(key)) << key;
+    }
+  }
+  EXPECT_EQ(step, 12);
+  EXPECT_EQ(read_metrics(run("run"), "validation").size(), 2U);
+  EXPECT_EQ(read_metrics(run("run"), "epoch").size(), 2U);
 }
 
 TEST_F(TrainingRun, MovingAverageIsValidatedAndExported) {
