@@ -202,9 +202,17 @@ std::string header_bytes(const Shape& shape, DType dtype) {
   return bytes + text;
 }
 
+const std::filesystem::path& existing(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    throw InputError("there is no array {}; check the path", path.string());
+  }
+  return path;
+}
+
 }  // namespace
 
-NpyFile::NpyFile(const std::filesystem::path& path) : file_(path) {
+NpyFile::NpyFile(const std::filesystem::path& path) : file_(existing(path)) {
   const auto bytes = file_.bytes();
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.size() < 10 || text.substr(0, 6) != kMagic) {

@@ -1,6 +1,7 @@
 // stemfabric dataset: sanitised records in, training shards and a manifest out.
 #include <fmt/core.h>
 
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -43,7 +44,9 @@ void add_dataset_command(CLI::App& app, Run& run) {
   command->add_option("--train-ratio", o.train_ratio, "Share of the records for training")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command->add_option("--seed", o.seed, "Of the split by id")->capture_default_str();
+  command->add_option("--seed", o.seed, "Seed of the split by id")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
+      ->capture_default_str();
   command->add_option("--layout", names->layout, "How a snapshot becomes tokens")
       ->check(CLI::IsMember({"time_grid", "packed"}))
       ->capture_default_str();

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cctype>
 #include <system_error>
 
@@ -77,6 +78,7 @@ class Pipeline {
     if (!fs::exists(options_.snapshot_dir, error)) {
       throw InputError("--snapshot-dir {} does not exist", options_.snapshot_dir.string());
     }
+    refuse_output_among_snapshots();
     const PipelineState fresh{.snapshots = fingerprint(options_.snapshot_dir),
                               .settings = dataset_settings(config_)};
     const auto earlier = read_pipeline_state(state_file());
@@ -90,8 +92,18 @@ class Pipeline {
                        result_.folder.string());
     }
     state_ = fresh;
-    create_directories(result_.folder);
+    make_directories(result_.folder);
     write_pipeline_state(state_file(), state_);
+  }
+
+  // The run's own files would be taken for snapshots, and a second call would find other ones.
+  void refuse_output_among_snapshots() const {
+    const fs::path inputs = fs::weakly_canonical(options_.snapshot_dir);
+    const fs::path outputs = fs::weakly_canonical(result_.folder);
+    if (std::ranges::mismatch(inputs, outputs).in1 == inputs.end()) {
+      throw UsageError("--output-dir {} lies inside --snapshot-dir {}; choose a folder elsewhere",
+                       options_.output_dir.string(), options_.snapshot_dir.string());
+    }
   }
 
   void check_same(const PipelineState& earlier, const PipelineState& now) const {

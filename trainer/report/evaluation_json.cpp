@@ -114,7 +114,9 @@ std::string target_note(const std::string& target_kind) {
   return target_kind == "samples"
              ? "The targets of this data set are decimated waveform samples. No feature of a "
                "snapshot determines them, so low scores are expected by design and say nothing "
-               "about the model; data with targets of kind 'bands' can be learnt."
+               "about the model. Snapshots whose stems hold band energies (data.snapshot_targets: "
+               "bands) "
+               "can be learnt."
              : "";
 }
 

@@ -57,6 +57,16 @@ TEST_F(RunCommand, GoesFromSnapshotsToAReport) {
   EXPECT_TRUE(report.at("aggregateMetrics").contains("sdr"));
 }
 
+TEST_F(RunCommand, RefusesToWriteAmongTheSnapshots) {
+  fs::create_directory(dir_ / "in");
+  const auto result =
+      run_stemfabric({"run", "--snapshot-dir", (dir_ / "in").string(), "--output-dir",
+                      (dir_ / "in/out").string(), "--run-label", "a"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.err, HasSubstr("lies inside --snapshot-dir"));
+  EXPECT_TRUE(fs::is_empty(dir_ / "in"));
+}
+
 TEST_F(RunCommand, CalledAgainKeepsWhatIsDoneAndExtendsTheTraining) {
   ASSERT_EQ(run("again").status, 0);
   const fs::path shard = dir_ / "again/dataset/train/shard-00000.safetensors";
