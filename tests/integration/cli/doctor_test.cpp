@@ -37,12 +37,16 @@ TEST(Doctor, AnUnwritableTemporaryFolderIsAWarningWithAdvice) {
   const auto result =
       run_process({"/usr/bin/env", "TMPDIR=/proc", SF_EXECUTABLE, "doctor", "--json"});
   EXPECT_EQ(result.status, 0) << result.err;  // nothing essential
-  for (const auto& check : nlohmann::json::parse(result.out).at("checks")) {
+  const auto report = nlohmann::json::parse(result.out);
+  int found = 0;
+  for (const auto& check : report.at("checks")) {
     if (check.at("name") == "temporary folder") {
+      ++found;
       EXPECT_EQ(check.at("status"), "warning");
       EXPECT_NE(check.at("advice"), "");
     }
   }
+  EXPECT_EQ(found, 1);
 }
 
 }  // namespace
