@@ -8,6 +8,7 @@
 #include "runtime/core/check.h"
 #include "runtime/device/thread_pool.h"
 #include "runtime/io/file.h"
+#include "runtime/io/self_hash.h"
 #include "trainer/data/shard.h"
 #include "trainer/stems.h"
 
@@ -190,15 +191,16 @@ std::vector<float> statistics_list(const Json& input, const char* name, const fs
   return values;
 }
 
-// The shards on disk against those the manifest lists for a split.
-void require_listed_shards(const Json& manifest, const std::string& split, const Dataset& dataset,
+// The shards on disk against those the manifest lists for a split; null = there is no such split.
+void require_listed_shards(const Json& manifest, const std::string& split, const Dataset* dataset,
                            const fs::path& file) {
   if (!manifest.contains("shards") || !manifest["shards"].is_object() ||
       !manifest["shards"].contains(split)) {
     return;
   }
   const Json& listed = manifest["shards"][split];
-  const std::vector<Dataset::ShardHash> found = dataset.shard_hashes();
+  const auto found =
+      dataset != nullptr ? dataset->shard_hashes() : std::vector<Dataset::ShardHash>();
   if (!listed.is_array() || listed.size() != found.size()) {
     throw InputError("{}: shards.{} does not list the {} shards that are in the folder {}",
                      file.string(), split, found.size(), (file.parent_path() / split).string());
@@ -218,17 +220,15 @@ void require_listed_shards(const Json& manifest, const std::string& split, const
 
 void read_manifest(DatasetFolder& folder, const fs::path& file) {
   folder.manifest = read_text_file(file, 64ULL << 20);
+  refuse_wrong_seal(folder.manifest, file);
   const Json manifest = Json::parse(folder.manifest, nullptr, /*allow_exceptions=*/false);
   if (!manifest.is_object()) {
     throw InputError("{}: is not a JSON object; make the data set again or remove the file",
                      file.string());
   }
-  if (folder.train) {
-    require_listed_shards(manifest, "train", *folder.train, file);
-  }
-  if (folder.validation) {
-    require_listed_shards(manifest, "validation", *folder.validation, file);
-  }
+  require_listed_shards(manifest, "train", &*folder.train, file);
+  require_listed_shards(manifest, "validation", folder.validation ? &*folder.validation : nullptr,
+                        file);
   if (manifest.contains("input")) {
     const int64_t features = folder.train->features();
     folder.statistics =

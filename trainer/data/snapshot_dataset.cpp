@@ -15,6 +15,7 @@
 #include "runtime/core/progress.h"
 #include "runtime/device/device.h"
 #include "runtime/io/file.h"
+#include "runtime/io/self_hash.h"
 #include "trainer/data/input_statistics.h"
 #include "trainer/data/ordered_pipeline.h"
 #include "trainer/data/shard_writer.h"
@@ -277,7 +278,7 @@ SnapshotDatasetSummary Builder::finish(const fs::path& folder, const Tally& tall
     hashes[side] = shards.empty() ? "" : split_hash(shards);
   }
   summary.hash = dataset_hash(hashes[kTrain], hashes[kValidation]);
-  write_text_file(folder / "manifest.json", manifest(summary, tally).dump(1) + "\n");
+  write_text_file(folder / "manifest.json", seal_text(manifest(summary, tally).dump(1) + "\n"));
   return summary;
 }
 
@@ -338,6 +339,7 @@ Json Builder::manifest(const SnapshotDatasetSummary& summary, const Tally& tally
       {"correctionWeight", tokens.correction_weight},
       {"input", {{"mean", statistics.mean}, {"scale", statistics.scale}}},
       {"shards", shards},
+      {kSelfHashKey, self_hash_placeholder()},
   };
 }
 

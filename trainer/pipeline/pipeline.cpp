@@ -140,6 +140,7 @@ class Pipeline {
         throw InputError("no snapshot of {} was accepted; the reasons are in {}",
                          options_.snapshot_dir.string(), report.string());
       }
+      state_.records_sha256 = sha256_file(records());
       write_pipeline_state(state_file(), state_);
     } else {
       keep("sanitized records", records());
@@ -150,6 +151,11 @@ class Pipeline {
   void build_dataset() {
     std::error_code error;
     if (!state_.dataset || !fs::exists(dataset() / "manifest.json", error)) {
+      if (sha256_file(records()) != state_.records_sha256) {
+        throw InputError(
+            "{}: was changed or damaged since it was made; remove it to have it made again",
+            records().string());
+      }
       const SnapshotDatasetSummary summary =
           build_snapshot_dataset({.input = records(),
                                   .output_dir = result_.folder,

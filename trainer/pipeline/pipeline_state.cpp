@@ -8,13 +8,14 @@
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "runtime/io/self_hash.h"
 
 namespace stemfabric {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-constexpr std::string_view kFormat = "stemfabric-pipeline-1";
+constexpr std::string_view kFormat = "stemfabric-pipeline-2";
 constexpr uint64_t kMaxBytes = 1 << 20;
 
 Json to_json(const SanitizeCounts& counts) {
@@ -43,6 +44,10 @@ DatasetCounts dataset_from(const Json& json) {
           .without_targets = json.at("without_targets").get<int64_t>()};
 }
 
+[[noreturn]] void throw_damaged(const fs::path& file) {
+  throw InputError("{} is damaged; use another --run-label, or remove the folder", file.string());
+}
+
 // One file's line in the fingerprint.
 std::string file_line(const fs::path& name, const fs::path& file) {
   std::error_code error;
@@ -59,10 +64,14 @@ std::optional<PipelineState> read_pipeline_state(const fs::path& file) {
     return std::nullopt;
   }
   try {
-    const Json json = Json::parse(read_text_file(file, kMaxBytes));
+    const std::string text = read_text_file(file, kMaxBytes);
+    const Json json = Json::parse(text);
     if (json.at("format") != kFormat) {
       throw InputError("{} is not of the format {}; use another --run-label", file.string(),
                        kFormat);
+    }
+    if (check_seal(text) != Seal::kRight) {
+      throw_damaged(file);
     }
     PipelineState state;
     state.snapshots = json.at("snapshots").get<std::string>();
@@ -70,13 +79,14 @@ std::optional<PipelineState> read_pipeline_state(const fs::path& file) {
     const Json& stages = json.at("stages");
     if (stages.contains("sanitize")) {
       state.sanitize = sanitize_from(stages.at("sanitize"));
+      state.records_sha256 = stages.at("sanitize").at("records_sha256").get<std::string>();
     }
     if (stages.contains("dataset")) {
       state.dataset = dataset_from(stages.at("dataset"));
     }
     return state;
   } catch (const Json::exception&) {
-    throw InputError("{} is damaged; use another --run-label, or remove the folder", file.string());
+    throw_damaged(file);
   }
 }
 
@@ -84,6 +94,7 @@ void write_pipeline_state(const fs::path& file, const PipelineState& state) {
   Json stages = Json::object();
   if (state.sanitize) {
     stages["sanitize"] = to_json(*state.sanitize);
+    stages["sanitize"]["records_sha256"] = state.records_sha256;
   }
   if (state.dataset) {
     stages["dataset"] = to_json(*state.dataset);
@@ -91,8 +102,9 @@ void write_pipeline_state(const fs::path& file, const PipelineState& state) {
   const Json json = {{"format", kFormat},
                      {"snapshots", state.snapshots},
                      {"settings", state.settings},
-                     {"stages", stages}};
-  write_text_file(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+                     {"stages", stages},
+                     {kSelfHashKey, self_hash_placeholder()}};
+  write_text_file(file, seal_text(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"));
 }
 
 std::string fingerprint(const fs::path& folder) {

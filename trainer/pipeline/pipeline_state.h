@@ -26,6 +26,7 @@ struct PipelineState {
   std::string snapshots;                        // fingerprint of the snapshot folder
   std::map<std::string, std::string> settings;  // what else the data set depends on: key -> value
   std::optional<SanitizeCounts> sanitize;       // if done
+  std::string records_sha256;                   // of the records, if sanitize is done
   std::optional<DatasetCounts> dataset;
 };
 

@@ -101,6 +101,31 @@ TEST_F(RunCommand, OtherDataForALabelInUseIsRefused) {
   EXPECT_THAT(damaged.err, HasSubstr("pipeline.json is damaged"));
 }
 
+// What a second call takes over from the first is hashed.
+TEST_F(RunCommand, WhatIsKeptIsNotTakenOverDamaged) {
+  ASSERT_EQ(run("kept").status, 0);
+  const auto replace = [](const fs::path& file, const std::string& from, const std::string& to) {
+    std::string text = read_text_file(file);
+    const std::size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    write_text_file(file, text.replace(at, from.size(), to));
+  };
+  const fs::path state = dir_ / "kept/pipeline.json";
+  replace(state, "\"accepted\": 8", "\"accepted\": 9");
+  EXPECT_THAT(run("kept").err, HasSubstr("pipeline.json is damaged"));
+  replace(state, "\"accepted\": 9", "\"accepted\": 8");
+  EXPECT_EQ(run("kept").status, 0);
+
+  replace(dir_ / "kept/sanitized.jsonl", "\"sample", "\"tample");
+  EXPECT_EQ(run("kept").status, 0);  // not needed any more
+  fs::remove_all(dir_ / "kept/dataset");
+  const auto damaged = run("kept");
+  EXPECT_EQ(damaged.status, 3);
+  EXPECT_THAT(damaged.err, HasSubstr("sanitized.jsonl: was changed or damaged"));
+  fs::remove(dir_ / "kept/sanitized.jsonl");
+  EXPECT_EQ(run("kept").status, 0);  // the same records, data and weights again
+}
+
 TEST_F(RunCommand, WrongArgumentsAreNamed) {
   for (const char* label : {"a/b", "..", "-x", "", "a b"}) {
     const auto result =

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <map>
 #include <set>
 #include <sstream>
@@ -142,6 +143,47 @@ TEST_F(SnapshotDataset, ManifestTellsWhatIsInside) {
   EXPECT_EQ(presence["train"]["vocals"].get<int>() + presence["validation"]["vocals"].get<int>(),
             9);
   EXPECT_EQ(presence["train"]["drums"].get<int>() + presence["validation"]["drums"].get<int>(), 6);
+}
+
+// Statistics, counts, the correction weight: nothing in the manifest can change unseen.
+TEST_F(SnapshotDataset, EveryByteOfTheManifestCounts) {
+  build(records(8));
+  const fs::path file = folder() / "manifest.json";
+  const std::string whole = read_text_file(file);
+  const auto error_with = [&](const std::string& text) -> std::string {
+    write_text_file(file, text);
+    try {
+      open_dataset(folder());
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  const std::size_t key = whole.find("\"contentsSha256\"");
+  ASSERT_NE(key, std::string::npos);
+  for (std::size_t at = 0; at < whole.size(); at += 97) {
+    if (at >= key && at < key + 16) {
+      continue;  // another name for the entry leaves what the manifest says as it is
+    }
+    std::string flipped = whole;
+    flipped[at] = static_cast<char>(flipped[at] ^ 1);
+    EXPECT_THAT(error_with(flipped), HasSubstr(file.string())) << at;
+  }
+  for (const char* number : {"\"totalRecords\": 8", "\"correctionWeight\": 1.0"}) {
+    std::string changed = whole;
+    const std::size_t place = changed.find(number);
+    ASSERT_NE(place, std::string::npos) << number;
+    changed[place + std::strlen(number) - 1] = '7';
+    EXPECT_THAT(error_with(changed), HasSubstr("was changed or damaged")) << number;
+  }
+  // One that another program wrote need not have the entry.
+  Json foreign = Json::parse(whole);
+  foreign.erase("contentsSha256");
+  foreign["createdAt"] = "by hand";
+  EXPECT_EQ(error_with(foreign.dump()), "accepted");
+  EXPECT_EQ(error_with(whole), "accepted");
+  fs::remove_all(folder() / "validation");
+  EXPECT_THAT(error_with(whole), HasSubstr("shards.validation"));
 }
 
 TEST_F(SnapshotDataset, SameForAnyNumberOfThreads) {
