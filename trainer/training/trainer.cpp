@@ -54,6 +54,18 @@ int64_t total_steps(const TrainingConfig& training, const StepPlan& plan, int64_
   return training.num_steps > 0 ? std::min(training.num_steps, by_epochs) : by_epochs;
 }
 
+// As many epochs as num_steps takes, where only the steps count: config.yaml repeats the run.
+LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& setup,
+                              const StepPlan& plan, int64_t steps) {
+  LoadedConfig effective = loaded;
+  effective.config = setup.config;
+  if (epoch_limit(loaded) == std::numeric_limits<int64_t>::max()) {
+    const int64_t per_epoch = plan.steps_per_epoch();
+    effective.config.training.num_epochs = (steps + per_epoch - 1) / per_epoch;
+  }
+  return effective;
+}
+
 Separator::Limits separator_limits(const StepPlan& plan, const Dataset& data) {
   return {.batch = plan.batch_size, .tokens = data.tokens(), .training = true};
 }
@@ -72,7 +84,8 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       plan_(step_plan(config_.training, *setup_.data.train)),
       max_epochs_(epoch_limit(loaded_)),
       total_steps_(total_steps(config_.training, plan_, max_epochs_)),
-      identity_{.config_json = config_to_json(config_),
+      effective_(effective_config(loaded_, setup_, plan_, total_steps_)),
+      identity_{.config_json = config_to_json(effective_.config),
                 .model = setup_.model,
                 .data_hash = setup_.data.hash},
       ctx_(context_options(config_.training)),
@@ -124,7 +137,7 @@ void Trainer::start() {
     restore(*checkpoint);
   }
   set_statistics();
-  write_text_file(directory_->root() / "config.yaml", config_to_yaml(effective_config(), false));
+  write_text_file(directory_->root() / "config.yaml", config_to_yaml(effective_, false));
   metrics_ = std::make_unique<MetricsLog>(directory_->metrics(), state_.metrics_bytes);
   epoch_metrics_ =
       std::make_unique<MetricsLog>(directory_->epoch_metrics(), state_.epoch_metrics_bytes);

@@ -50,7 +50,6 @@ class Trainer {
   void log_epoch(const EpochRecord& record, bool best) const;
 
   // Writing (trainer_save.cpp)
-  LoadedConfig effective_config() const;
   TrainingState snapshot() const;
   void save_checkpoint();
   void save_best_model();
@@ -68,6 +67,7 @@ class Trainer {
   StepPlan plan_;
   int64_t max_epochs_;
   int64_t total_steps_;
+  LoadedConfig effective_;  // what the run really uses: config.yaml, checkpoints and reports say it
   RunIdentity identity_;
   ExecutionContext ctx_;
   Separator model_;

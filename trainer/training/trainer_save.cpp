@@ -14,18 +14,6 @@
 
 namespace stemfabric {
 
-// What the run really uses, so that config.yaml repeats it: the model's sizes, and as many epochs
-// as num_steps takes.
-LoadedConfig Trainer::effective_config() const {
-  LoadedConfig effective = loaded_;
-  effective.config.model = setup_.model;
-  if (max_epochs_ == std::numeric_limits<int64_t>::max()) {
-    const int64_t per_epoch = plan_.steps_per_epoch();
-    effective.config.training.num_epochs = (total_steps_ + per_epoch - 1) / per_epoch;
-  }
-  return effective;
-}
-
 TrainingState Trainer::snapshot() const {
   TrainingState state = state_;
   state.optimizer_steps = optimizer_.steps();

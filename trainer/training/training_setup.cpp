@@ -10,6 +10,7 @@
 #include "runtime/core/log.h"
 #include "runtime/io/safetensors.h"
 #include "trainer/model/weights_file.h"
+#include "trainer/training/data_settings.h"
 
 namespace stemfabric {
 namespace {
@@ -165,32 +166,6 @@ void refuse_what_this_build_cannot(const LoadedConfig& loaded) {
   }
 }
 
-// loss.correction_weight that differs from the one the data set was made with.
-void apply_correction_weight(const LoadedConfig& loaded, DatasetFolder& data) {
-  const double wanted = loaded.config.loss.correction_weight;
-  if (loaded.is_set("loss.correction_weight") && !data.correction_weight) {
-    log_warning(
-        "loss.correction_weight has no effect: {} has no manifest that says which weight its "
-        "stem_weight was made with",
-        data.root.string());
-  }
-  if (!loaded.is_set("loss.correction_weight") || !data.correction_weight ||
-      *data.correction_weight == wanted) {
-    return;
-  }
-  if (*data.correction_weight == 0) {
-    throw ConfigError(
-        "{}: loss.correction_weight is {}, but the data set {} was made with 0 and holds no "
-        "corrections any more; make it again with the weight that is wanted",
-        origin_of(loaded, "loss.correction_weight"), wanted, data.root.string());
-  }
-  const double factor = wanted / *data.correction_weight;
-  data.train->rescale_corrections(factor);
-  if (data.validation) {
-    data.validation->rescale_corrections(factor);
-  }
-}
-
 void settle_model(const LoadedConfig& loaded, TrainingSetup& setup) {
   const Dataset& train = *setup.data.train;
   ModelConfig& model = setup.model;
@@ -232,11 +207,14 @@ TrainingSetup prepare_training(const LoadedConfig& loaded) {
   if (setup.data.validation && setup.data.validation->size() == 0) {
     setup.data.validation.reset();
   }
-  apply_correction_weight(loaded, setup.data);
+  setup.config = config;
+  take_data_settings(loaded, setup.data, setup.config);
+  setup.config.loss.correction_weight = apply_correction_weight(loaded, setup.data);
   setup.init_from = config.training.init_from;
   setup.model =
       setup.init_from.empty() ? config.model : merge_with_weights(loaded, setup.init_from);
   settle_model(loaded, setup);
+  setup.config.model = setup.model;
   setup.statistics = setup.data.statistics.value_or(identity_statistics(setup.model.input_dim));
   if (!setup.init_from.empty()) {
     const ParameterTable table(setup.model);

@@ -12,6 +12,7 @@ namespace stemfabric {
 struct TrainingSetup {
   DatasetFolder data;
   ModelConfig model;  // all sizes set
+  Config config;      // what is in effect: with this model, and with what the data set is made of
   InputStatistics statistics;
   std::filesystem::path init_from;  // empty: random weights
 };

@@ -302,6 +302,50 @@ TEST_F(TrainingRun, DryRunWritesNothing) {
   EXPECT_FALSE(fs::exists(folder_ / "run"));
 }
 
+// Not set means "as the data were made", which is another thing than the default set explicitly.
+TEST_F(TrainingRun, CorrectionWeightInEffectIsPartOfTheRun) {
+  write_tiny_dataset(data());
+  write_text_file(data() / "manifest.json", R"({"correctionWeight": 2})");
+  const auto after_two = [](int64_t step) { return step == 2; };
+  train("unset", {});
+  train("one", {"loss.correction_weight=1"});
+  EXPECT_NE(final_bytes("unset"), final_bytes("one"));
+  const auto config = test::read_json_file(run("unset") / "training_summary.json").at("config");
+  EXPECT_EQ(config.at("loss").at("correction_weight"), 2.0);
+
+  train("cut", {}, after_two);
+  try {
+    train("cut", {"loss.correction_weight=1"});
+    FAIL() << "resumed with another weight";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("loss.correction_weight is 1.0 here and 2.0 there"),
+              std::string::npos)
+        << error.what();
+  }
+  train("cut", {"loss.correction_weight=2"});
+  EXPECT_EQ(final_bytes("cut"), final_bytes("unset"));
+  // config.yaml of the run states it, so that it repeats the run.
+  run_training(load_config(run("unset") / "config.yaml", {}),
+               {.output_dir = folder_ / "again", .resume = "auto", .stop = {}});
+  EXPECT_EQ(final_bytes("again"), final_bytes("unset"));
+}
+
+// What the data are made of is what their manifest says.
+TEST_F(TrainingRun, DataSettingsAreThoseOfTheManifest) {
+  write_tiny_dataset(data());
+  write_text_file(data() / "manifest.json",
+                  R"({"split": {"trainRatio": 0.7, "seed": 9}, "targets": {"kind": "bands"},
+                      "features": {"layout": "packed"}})");
+  train("run", {"training.num_steps=1"});
+  const auto config = test::read_json_file(run("run") / "training_summary.json").at("config");
+  EXPECT_EQ(config.at("data").at("train_ratio"), 0.7);
+  EXPECT_EQ(config.at("data").at("split_seed"), 9);
+  EXPECT_EQ(config.at("data").at("snapshot_targets"), "bands");
+  EXPECT_EQ(config.at("features").at("layout"), "packed");
+  EXPECT_EQ(config.at("features").at("packed_width"), 5);
+  EXPECT_EQ(config.at("model").at("input_dim"), 5);
+}
+
 TEST_F(TrainingRun, ConfigOfARunRepeatsIt) {
   write_tiny_dataset(data());
   LoadedConfig config = tiny_config(data(), {"training.num_steps=14"});
