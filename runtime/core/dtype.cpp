@@ -1,5 +1,8 @@
 #include "runtime/core/dtype.h"
 
+#include <cmath>
+#include <limits>
+
 namespace stemfabric {
 
 std::size_t dtype_size(DType dtype) {
@@ -43,6 +46,21 @@ std::string_view dtype_name(DType dtype) {
       return "u8";
   }
   return "?";
+}
+
+float float_from_f16(uint16_t bits) {
+  const int exponent = bits >> 10 & 31;
+  const int fraction = bits & 1023;
+  float value = 0;
+  if (exponent == 31) {
+    value = fraction == 0 ? std::numeric_limits<float>::infinity()
+                          : std::numeric_limits<float>::quiet_NaN();
+  } else if (exponent == 0) {
+    value = std::ldexp(static_cast<float>(fraction), -24);
+  } else {
+    value = std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+  }
+  return (bits >> 15) != 0 ? -value : value;
 }
 
 }  // namespace stemfabric

@@ -12,6 +12,8 @@ enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI32, kI64, kU32, kU64, kU
 std::size_t dtype_size(DType dtype);
 std::string_view dtype_name(DType dtype);  // "f32", "u8", ...
 
+float float_from_f16(uint16_t bits);  // exact
+
 template <typename T>
 struct DTypeOf;
 template <>

@@ -1,12 +1,15 @@
-// NumPy .npy files, versions 1.0 to 3.0, C order, little-endian f4 f8 i4 i8 u1 (bool reads as u1).
-// Anything else, a wrong size or a truncated file is an InputError that names the file and what is
-// wrong. Format: numpy.lib.format.
+// NumPy .npy files, versions 1.0 to 3.0, of floats, integers and bool, in C or Fortran order, of
+// either byte order. However a file lies on disk, its elements are read in row-major order and in
+// the machine's types: float16 (its bits), float32, float64; bool and uint8 as u8; int8, int16,
+// uint16 and int32 as i32; uint32, int64, uint64. Anything else, a wrong size or a truncated file
+// is an InputError that names the file and what is wrong. Written: C order, little-endian.
 #pragma once
 
 #include <filesystem>
 #include <span>
 
 #include "runtime/io/file.h"
+#include "runtime/io/npy_header.h"
 #include "runtime/memory/buffer.h"
 
 namespace stemfabric {
@@ -20,16 +23,14 @@ class NpyFile {
  public:
   explicit NpyFile(const std::filesystem::path& path);
   const std::filesystem::path& path() const { return file_.path(); }
-  const Shape& shape() const { return shape_; }
-  DType dtype() const { return dtype_; }
-  // Elements [begin, begin + count) in row-major order, as they are in the file.
+  const Shape& shape() const { return header_.shape; }
+  DType dtype() const { return npy_dtype(header_.element); }
+  // Elements [begin, begin + count) in row-major order, of dtype().
   void copy(int64_t begin, int64_t count, void* to) const;
 
  private:
   MappedFile file_;
-  Shape shape_;
-  DType dtype_ = DType::kF32;
-  std::span<const std::byte> data_;
+  NpyHeader header_;
 };
 
 // Writes an array of known shape part by part. commit() insists that all of it was written.

@@ -1,6 +1,7 @@
 #include "tests/support/paths.h"
 
 #include <cstdlib>
+#include <fstream>
 
 #include "runtime/core/check.h"
 
@@ -16,6 +17,13 @@ TempDir::TempDir() {
 TempDir::~TempDir() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
+}
+
+void put_file(const std::filesystem::path& path, std::string_view bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  SF_CHECK(file.good(), "cannot write {}", path.string());
 }
 
 }  // namespace stemfabric::test

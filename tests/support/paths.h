@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 namespace stemfabric::test {
 
@@ -21,5 +22,8 @@ class TempDir {
  private:
   std::filesystem::path path_;
 };
+
+// A file with these bytes, not synced to the disk: for tests that write hundreds of small ones.
+void put_file(const std::filesystem::path& path, std::string_view bytes);
 
 }  // namespace stemfabric::test

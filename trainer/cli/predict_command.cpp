@@ -45,10 +45,12 @@ void add_predict_command(CLI::App& app, Run& run) {
       ->required();
   command
       ->add_option("--input", options->input,
-                   "Feature vectors: [samples, tokens, features], float32 or float64")
+                   "Feature vectors: [samples, tokens, features], float16, 32 or 64")
       ->type_name("FILE.npy")
       ->required();
-  command->add_option("--mask", options->mask, "Which tokens are present: [samples, tokens], uint8")
+  command
+      ->add_option("--mask", options->mask,
+                   "Which tokens are present: [samples, tokens], bool or integer")
       ->type_name("FILE.npy");
   command
       ->add_option("--output-dir", options->output_dir,

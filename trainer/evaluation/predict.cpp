@@ -1,10 +1,13 @@
 #include "trainer/evaluation/predict.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "runtime/core/check.h"
@@ -24,9 +27,10 @@ std::string description(const NpyFile& file) {
 
 void check_input(const NpyFile& input, const ModelConfig& config) {
   const Shape& shape = input.shape();
-  const bool right_type = input.dtype() == DType::kF32 || input.dtype() == DType::kF64;
+  const DType dtype = input.dtype();
+  const bool right_type = dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64;
   if (!right_type || shape.rank() != 3 || shape[2] != config.input_dim || shape[1] < 1) {
-    throw InputError("{}: expected an array [samples, tokens, {}] of f32 or f64, found {}",
+    throw InputError("{}: expected an array [samples, tokens, {}] of f16, f32 or f64, found {}",
                      input.path().string(), config.input_dim, description(input));
   }
   if (shape[1] > config.max_sequence_length) {
@@ -39,10 +43,30 @@ void check_input(const NpyFile& input, const ModelConfig& config) {
 
 void check_mask(const NpyFile& mask, const NpyFile& input) {
   const Shape expected{input.shape()[0], input.shape()[1]};
-  if (mask.dtype() != DType::kU8 || !(mask.shape() == expected)) {
-    throw InputError("{}: expected {} u8 (samples and tokens of {}), found {}",
-                     mask.path().string(), expected.to_string(), input.path().string(),
-                     description(mask));
+  const DType dtype = mask.dtype();
+  const bool right_type = dtype != DType::kF16 && dtype != DType::kF32 && dtype != DType::kF64;
+  if (!right_type || !(mask.shape() == expected)) {
+    throw InputError(
+        "{}: expected a mask {} of bool or integers (samples and tokens of {}), found "
+        "{}",
+        mask.path().string(), expected.to_string(), input.path().string(), description(mask));
+  }
+}
+
+// Elements of a file as From, given as To.
+template <typename From, typename To>
+void copy_converted(const NpyFile& file, int64_t begin, int64_t count, std::vector<std::byte>& raw,
+                    To* to) {
+  raw.resize(static_cast<std::size_t>(count) * sizeof(From));
+  file.copy(begin, count, raw.data());
+  for (int64_t i = 0; i < count; ++i) {
+    From value;
+    std::memcpy(&value, raw.data() + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
+    if constexpr (std::is_same_v<From, uint16_t>) {
+      to[i] = float_from_f16(value);
+    } else {
+      to[i] = static_cast<To>(value);
+    }
   }
 }
 
@@ -55,38 +79,12 @@ class BatchReader {
         tokens_(input.shape()[1]),
         features_(input.shape()[2]),
         values_({capacity, tokens_, features_}, DType::kF32),
-        present_({capacity, tokens_}, DType::kU8) {
-    if (input.dtype() == DType::kF64) {
-      wide_.resize(static_cast<std::size_t>(values_.elements()));
-    }
-  }
+        present_({capacity, tokens_}, DType::kU8) {}
 
   void read(int64_t begin, int64_t count) {
-    const int64_t per_sample = tokens_ * features_;
-    float* values = values_.as<float>();
-    if (wide_.empty()) {
-      input_.copy(begin * per_sample, count * per_sample, values);
-    } else {
-      input_.copy(begin * per_sample, count * per_sample, wide_.data());
-      std::transform(wide_.begin(), wide_.begin() + count * per_sample, values,
-                     [](double x) { return static_cast<float>(x); });
-    }
-    for (int64_t i = 0; i < count * per_sample; ++i) {
-      if (!std::isfinite(values[i])) {
-        throw InputError("{}: element [{}, {}, {}] is not a finite float32 number",
-                         input_.path().string(), begin + i / per_sample, i / features_ % tokens_,
-                         i % features_);
-      }
-    }
+    read_values(begin, count);
     if (mask_ != nullptr) {
-      uint8_t* present = present_.as<uint8_t>();
-      mask_->copy(begin * tokens_, count * tokens_, present);
-      for (int64_t i = 0; i < count * tokens_; ++i) {
-        if (present[i] > 1) {
-          throw InputError("{}: element [{}, {}] is {}; a mask holds 0 and 1",
-                           mask_->path().string(), begin + i / tokens_, i % tokens_, present[i]);
-        }
-      }
+      read_mask(begin, count);
     }
   }
   ConstTensorView inputs(int64_t count) const { return values_.view().slice(0, 0, count); }
@@ -95,13 +93,68 @@ class BatchReader {
   }
 
  private:
+  void read_values(int64_t begin, int64_t count) {
+    const int64_t per_sample = tokens_ * features_;
+    const int64_t first = begin * per_sample;
+    const int64_t n = count * per_sample;
+    float* values = values_.as<float>();
+    if (input_.dtype() == DType::kF32) {
+      input_.copy(first, n, values);
+    } else if (input_.dtype() == DType::kF64) {
+      copy_converted<double>(input_, first, n, raw_, values);
+    } else {
+      copy_converted<uint16_t>(input_, first, n, raw_, values);
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      if (!std::isfinite(values[i])) {
+        throw InputError("{}: element [{}, {}, {}] is not a finite float32 number",
+                         input_.path().string(), begin + i / per_sample, i / features_ % tokens_,
+                         i % features_);
+      }
+    }
+  }
+
+  void read_mask(int64_t begin, int64_t count) {
+    const int64_t first = begin * tokens_;
+    const int64_t n = count * tokens_;
+    flags_.resize(static_cast<std::size_t>(n));
+    switch (mask_->dtype()) {
+      case DType::kI32:
+        copy_converted<int32_t>(*mask_, first, n, raw_, flags_.data());
+        break;
+      case DType::kU32:
+        copy_converted<uint32_t>(*mask_, first, n, raw_, flags_.data());
+        break;
+      case DType::kI64:
+      case DType::kU64:
+        copy_converted<int64_t>(*mask_, first, n, raw_, flags_.data());
+        break;
+      default:
+        copy_converted<uint8_t>(*mask_, first, n, raw_, flags_.data());
+        break;
+    }
+    uint8_t* present = present_.as<uint8_t>();
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t flag = flags_[static_cast<std::size_t>(i)];
+      if (flag != 0 && flag != 1) {
+        const bool large = mask_->dtype() == DType::kU64 && flag < 0;
+        throw InputError(
+            "{}: element [{}, {}] is {}; a mask holds 0 and 1", mask_->path().string(),
+            begin + i / tokens_, i % tokens_,
+            large ? fmt::to_string(static_cast<uint64_t>(flag)) : fmt::to_string(flag));
+      }
+      present[i] = static_cast<uint8_t>(flag);
+    }
+  }
+
   const NpyFile& input_;
   const NpyFile* mask_;
   int64_t tokens_;
   int64_t features_;
   Tensor values_;
   Tensor present_;
-  std::vector<double> wide_;
+  std::vector<std::byte> raw_;
+  std::vector<int64_t> flags_;
 };
 
 // One stem of the model's output, whose rows may be strided.

@@ -10,8 +10,8 @@ namespace stemfabric {
 
 struct PredictRequest {
   std::filesystem::path model;       // weights file or folder of a training run
-  std::filesystem::path input;       // [B, T, F] float32 or float64
-  std::filesystem::path mask;        // [B, T] uint8, 1 = token present; empty = all present
+  std::filesystem::path input;       // [B, T, F] of any float type
+  std::filesystem::path mask;        // [B, T] bool or integer, 1 = present; empty = all present
   std::filesystem::path output_dir;  // gets <stem>.npy, [B, T, out] float32; made if missing
   int64_t batch_size = 32;
 };

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -111,6 +112,84 @@ TEST(Predict, DoubleInputsGiveTheSame) {
   }
 }
 
+// As numpy saves `values` of shape `dims`, transposed: the first axis varies fastest, big-endian.
+template <typename T>
+void write_transposed(const std::filesystem::path& path, const std::string& descr,
+                      const std::vector<int64_t>& dims, const std::vector<T>& values) {
+  std::string sizes;
+  for (const int64_t dim : dims) {
+    sizes += std::to_string(dim) + ", ";
+  }
+  std::string header =
+      fmt::format("{{'descr': '{}', 'fortran_order': True, 'shape': ({}), }}", descr, sizes);
+  header.append(63 - (10 + header.size()) % 64, ' ');
+  std::string bytes = std::string("\x93NUMPY\x01\0", 8);
+  bytes += static_cast<char>(header.size() + 1);
+  bytes += '\0';
+  bytes += header + '\n';
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    std::size_t rest = k;
+    std::size_t at = 0;
+    std::size_t stride = values.size();
+    for (const int64_t dim : dims) {
+      stride /= static_cast<std::size_t>(dim);
+      at += rest % static_cast<std::size_t>(dim) * stride;
+      rest /= static_cast<std::size_t>(dim);
+    }
+    std::string item(reinterpret_cast<const char*>(&values[at]), sizeof(T));
+    std::reverse(item.begin(), item.end());
+    bytes += item;
+  }
+  write_text_file(path, bytes);
+}
+
+TEST(Predict, TransposedBigEndianArraysGiveTheSame) {
+  const Example example;
+  predict(ExecutionContext(), example.request("y"));
+  const float* x = example.inputs.as<float>();
+  const uint8_t* m = example.mask.as<uint8_t>();
+  write_transposed<float>(example.dir / "xt.npy", ">f4", {kSamples, kTokens, 10},
+                          {x, x + example.inputs.elements()});
+  PredictRequest request = example.request("z");
+  request.input = example.dir / "xt.npy";
+  const auto with_mask = [&]<typename T>(T, const char* descr) {
+    write_transposed<T>(example.dir / "mt.npy", descr, {kSamples, kTokens},
+                        {m, m + example.mask.elements()});
+    request.mask = example.dir / "mt.npy";
+    predict(ExecutionContext(), request);
+    for (const std::string_view stem : kStemNames) {
+      const std::string name = std::string(stem) + ".npy";
+      EXPECT_EQ(read_text_file(example.dir / "y" / name), read_text_file(example.dir / "z" / name))
+          << descr;
+    }
+  };
+  with_mask(uint8_t{}, "|b1");
+  with_mask(int8_t{}, "|i1");
+  with_mask(int16_t{}, ">i2");
+  with_mask(uint16_t{}, ">u2");
+  with_mask(int32_t{}, ">i4");
+  with_mask(uint32_t{}, ">u4");
+  with_mask(int64_t{}, ">i8");
+  with_mask(uint64_t{}, ">u8");
+}
+
+TEST(Predict, HalfInputsAreRead) {
+  const Example example;
+  // Values that float16 holds exactly: 1 to 2 in steps of 1/1024.
+  std::vector<uint16_t> half;
+  Tensor same(example.inputs.shape(), DType::kF32);
+  for (int64_t i = 0; i < same.elements(); ++i) {
+    half.push_back(static_cast<uint16_t>(0x3c00 + i * 7 % 1024));
+    same.as<float>()[i] = 1 + static_cast<float>(i * 7 % 1024) / 1024;
+  }
+  write_npy(example.dir / "x.npy", same.view());
+  predict(ExecutionContext(), example.request("y"));
+  write_transposed<uint16_t>(example.dir / "x.npy", ">f2", {kSamples, kTokens, 10}, half);
+  predict(ExecutionContext(), example.request("z"));
+  EXPECT_EQ(read_text_file(example.dir / "y/vocals.npy"),
+            read_text_file(example.dir / "z/vocals.npy"));
+}
+
 TEST(Predict, MaskedTokensChangeNothing) {
   const Example example;
   predict(ExecutionContext(), example.request("y"));
@@ -148,9 +227,10 @@ TEST(Predict, WrongFilesAreRefused) {
     request.mask.clear();
     return example.refusal(request);
   };
-  EXPECT_THAT(with_input(Tensor::zeros({5, 7, 9}, DType::kF32)),
-              HasSubstr("bad.npy: expected an array [samples, tokens, 10] of f32 or f64, found "
-                        "[5, 7, 9] f32"));
+  EXPECT_THAT(
+      with_input(Tensor::zeros({5, 7, 9}, DType::kF32)),
+      HasSubstr("bad.npy: expected an array [samples, tokens, 10] of f16, f32 or f64, found "
+                "[5, 7, 9] f32"));
   EXPECT_THAT(with_input(Tensor::zeros({5, 10}, DType::kF32)), HasSubstr("found [5, 10] f32"));
   EXPECT_THAT(with_input(Tensor::zeros({5, 0, 10}, DType::kF32)), HasSubstr("found [5, 0, 10]"));
   EXPECT_THAT(with_input(Tensor::zeros({5, 7, 10}, DType::kI32)),
@@ -167,11 +247,14 @@ TEST(Predict, WrongFilesAreRefused) {
     return example.refusal(request);
   };
   EXPECT_THAT(with_mask(Tensor::zeros({5, 6}, DType::kU8)),
-              HasSubstr("bad.npy: expected [5, 7] u8"));
+              HasSubstr("bad.npy: expected a mask [5, 7] of bool or integers"));
   EXPECT_THAT(with_mask(Tensor::zeros({5, 7}, DType::kF32)), HasSubstr("found [5, 7] f32"));
   Tensor odd = Tensor::zeros({5, 7}, DType::kU8);
   odd.as<uint8_t>()[9] = 255;
   EXPECT_THAT(with_mask(odd), HasSubstr("element [1, 2] is 255"));
+  Tensor negative = Tensor::zeros({5, 7}, DType::kI64);
+  negative.as<int64_t>()[9] = -1;
+  EXPECT_THAT(with_mask(negative), HasSubstr("element [1, 2] is -1"));
 
   PredictRequest request = example.request("y");
   request.model = example.dir / "none.safetensors";
