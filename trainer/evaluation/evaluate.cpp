@@ -13,6 +13,7 @@
 #include "trainer/model/trained_model.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/report/evaluation_report.h"
+#include "trainer/training/run_record.h"
 
 namespace stemfabric {
 namespace {
@@ -63,6 +64,29 @@ void check_fit(const std::filesystem::path& weights, const ModelConfig& model,
   }
 }
 
+// What the weights file and the run folder that it lies in tell about the training.
+void describe_training(const TrainedModel& trained, ReportInputs& report) {
+  report.model_config = model_config_to_json(trained.config());
+  for (const auto& [entry, key] : {std::pair{"seed", "seed"},
+                                   {"step", "step"},
+                                   {"weights", "weights"},
+                                   {"data_hash", "dataHash"},
+                                   {"code_revision", "codeRevision"}}) {
+    if (const auto found = trained.metadata.find(entry); found != trained.metadata.end()) {
+      report.training[key] = found->second;
+    }
+  }
+  if (const auto record = find_run_record(trained.weights, trained.sha256)) {
+    report.config = record->config;
+    report.config_source = record->source.string();
+    report.training["codeVersion"] = record->code_version;
+    report.training["codeRevision"] = record->code_revision;
+    report.training["dataHash"] = record->data_hash;
+    report.training["seed"] =
+        nlohmann::json::parse(record->config).at("training").at("seed").dump();
+  }
+}
+
 }  // namespace
 
 EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& request) {
@@ -86,7 +110,8 @@ EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& requ
       .timestamp = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))),
       .dataset_dir = folder.root.string(),
       .split = request.split,
-      .data_hash = data.hash(),
+      .data_hash = folder.hash,
+      .split_hash = data.hash(),
       .target_kind = target_kind(folder),
       .has_model = trained.model != nullptr,
       .records = records,
@@ -94,7 +119,7 @@ EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& requ
   if (trained.model) {
     report.model_path = trained.weights.string();
     report.model_hash = trained.sha256;
-    report.model_config = model_config_to_json(trained.config());
+    describe_training(trained, report);
     report.run_folder = run_folder_of(trained.weights).string();
   }
   write_evaluation_json(result.json, report);

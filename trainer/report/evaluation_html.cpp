@@ -6,7 +6,7 @@
 
 #include "runtime/io/file.h"
 #include "trainer/report/evaluation_report.h"
-#include "trainer/report/page_style.h"
+#include "trainer/report/html_page.h"
 #include "trainer/report/svg_chart.h"
 #include "trainer/report/training_curves.h"
 #include "trainer/version.h"
@@ -47,12 +47,7 @@ std::string counted(std::size_t count, const char* what) {
 }
 
 std::string head(const ReportInputs& report) {
-  std::string html =
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-      "<title>stemfabric evaluation</title><style>";
-  html += kPageStyle;
-  html += "</style></head><body><main>\n<h1>Stem separation: evaluation</h1>\n";
+  std::string html = open_page("stemfabric evaluation", "Stem separation: evaluation");
   html += fmt::format("<p class=\"sub\">{} of the {} split · {} · {}</p>\n",
                       counted(report.records.size(), "record"), escape_html(report.split),
                       escape_html(report.dataset_dir), escape_html(report.timestamp));
@@ -209,7 +204,9 @@ std::string box_plots(const ReportInputs& report) {
   if (report.has_model) {
     html += "<span><i class=\"key key-1\"></i>median of the mixture baseline</span>";
   }
-  return html + "<span><i class=\"key key-target\"></i>target</span></div>\n";
+  return html +
+         "<span><i class=\"key key-target\"></i>dashed: target that the median should "
+         "exceed</span></div>\n";
 }
 
 std::string curves(const ReportInputs& report) {
@@ -250,20 +247,37 @@ limited to ±100 dB; charts end at ±40 dB</dd>
 }
 
 std::string provenance(const ReportInputs& report) {
-  std::string html = "<h2>What was evaluated</h2>\n<div class=\"card\"><dl>\n";
-  const auto entry = [&](const char* name, const std::string& value) {
-    if (!value.empty()) {
-      html += fmt::format("<dt>{}</dt><dd><code>{}</code></dd>\n", name, escape_html(value));
-    }
+  const auto of_training = [&](const char* key) {
+    const auto entry = report.training.find(key);
+    return entry == report.training.end() ? std::string() : entry->second;
   };
-  entry("Model", report.model_path);
-  entry("Model SHA-256", report.model_hash);
-  entry("Configuration", report.model_config);
-  entry("Data set", report.dataset_dir + " (" + report.split + ")");
-  entry("Data hash", report.data_hash);
-  entry("Targets", report.target_kind);
-  entry("Code", std::string(version_line()));
-  return html + "</dl></div>\n";
+  const std::string trained_on = of_training("dataHash");
+  const std::string trained_by =
+      of_training("codeVersion").empty()
+          ? of_training("codeRevision")
+          : "stemfabric " + of_training("codeVersion") + " (" + of_training("codeRevision") + ")";
+  std::string html = "<h2>What was evaluated</h2>\n";
+  html += value_list({{"Model", report.model_path},
+                      {"Model SHA-256", report.model_hash},
+                      {"Weights", of_training("weights")},
+                      {"Step", of_training("step")},
+                      {"Seed", of_training("seed")},
+                      {"Trained by", trained_by},
+                      {"Trained on", trained_on == report.data_hash ? "this data set" : trained_on},
+                      {"Data set", report.dataset_dir + " (" + report.split + ")"},
+                      {"Hash of the data set", report.data_hash},
+                      {"Hash of the split", report.split_hash},
+                      {"Targets", report.target_kind},
+                      {"Evaluated by", std::string(version_line())}});
+  if (!report.has_model) {
+    return html;
+  }
+  const bool whole = !report.config_source.empty();
+  return html + configuration_section(
+                    whole ? yaml_from_json(report.config)
+                          : yaml_from_json("{\"model\": " + report.model_config + "}"),
+                    (whole ? "In effect in the training of these weights; from " : "From ") +
+                        config_source_text(report) + ".");
 }
 
 }  // namespace
@@ -276,7 +290,7 @@ void write_evaluation_html(const std::filesystem::path& path, const ReportInputs
   html += curves(report);
   html += definitions();
   html += provenance(report);
-  html += "</main></body></html>\n";
+  html += close_page();
   write_text_file(path, html);
 }
 

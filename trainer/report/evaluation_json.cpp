@@ -72,6 +72,31 @@ Json stem_metrics(const EvaluationSummary& summary, bool of_model) {
   return json;
 }
 
+// What is known of the run that made the weights; null where it is not.
+Json training_entry(const ReportInputs& report) {
+  Json json;
+  for (const char* key : {"codeVersion", "codeRevision", "dataHash", "step", "weights"}) {
+    const auto entry = report.training.find(key);
+    json[key] = entry == report.training.end() ? Json() : Json(entry->second);
+  }
+  return json;
+}
+
+// The whole configuration, or {"model": …} alone.
+Json config_entry(const ReportInputs& report) {
+  if (!report.config_source.empty()) {
+    return Json::parse(report.config, nullptr, false);
+  }
+  return {{"model", Json::parse(report.model_config, nullptr, false)}};
+}
+
+Json seed_entry(const ReportInputs& report) {
+  const auto seed = report.training.find("seed");
+  const Json number =
+      seed == report.training.end() ? Json() : Json::parse(seed->second, nullptr, false);
+  return number.is_number_integer() ? number : Json();
+}
+
 Json definitions() {
   return {
       {"sdr",
@@ -120,6 +145,13 @@ std::string target_note(const std::string& target_kind) {
              : "";
 }
 
+std::string config_source_text(const ReportInputs& report) {
+  return report.config_source.empty()
+             ? "the weights file: the model section only, because no record of the training run "
+               "lies beside it"
+             : report.config_source;
+}
+
 void write_evaluation_json(const std::filesystem::path& path, const ReportInputs& report) {
   const EvaluationSummary& summary = report.summary;
   Json head = {
@@ -139,12 +171,13 @@ void write_evaluation_json(const std::filesystem::path& path, const ReportInputs
        {{"path", report.dataset_dir},
         {"split", report.split},
         {"hash", report.data_hash},
+        {"splitHash", report.split_hash},
         {"targets", report.target_kind.empty() ? Json() : Json(report.target_kind)},
         {"records", report.records.size()}}},
-      {"config", Json::parse(report.model_config, nullptr, false)}};
-  if (!report.has_model) {
-    head["config"] = nullptr;
-  }
+      {"seed", report.has_model ? seed_entry(report) : Json()},
+      {"training", report.has_model ? training_entry(report) : Json()},
+      {"configSource", report.has_model ? Json(config_source_text(report)) : Json()},
+      {"config", report.has_model ? config_entry(report) : Json()}};
   if (const std::string note = target_note(report.target_kind); !note.empty()) {
     head["note"] = note;
   }

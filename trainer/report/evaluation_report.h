@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,17 +12,27 @@ namespace stemfabric {
 
 struct ReportInputs {
   std::string timestamp;  // ISO 8601, UTC
-  std::string dataset_dir, split, data_hash;
+  std::string dataset_dir, split;
+  std::string data_hash;    // of the whole data set, as in its manifest and in weights
+  std::string split_hash;   // of the split that was evaluated
   std::string target_kind;  // "samples", "bands" or empty if the manifest does not say
   bool has_model = false;
-  std::string model_path, model_hash, model_config;  // the latter is JSON
-  std::string run_folder;                            // of the training run; may be empty
+  std::string model_path, model_hash;
+  std::string run_folder;  // of the training run; may be empty
+  // JSON: the whole configuration of the training run if `config_source` names the file that holds
+  // it; else empty, and only the model is known.
+  std::string config, config_source;
+  std::string model_config;                     // JSON
+  std::map<std::string, std::string> training;  // seed, codeVersion, codeRevision, dataHash, step
   const std::vector<RecordEvaluation>& records;
   const EvaluationSummary& summary;
 };
 
 // What is said about targets no feature can predict; empty otherwise.
 std::string target_note(const std::string& target_kind);
+
+// Where the report's configuration comes from, and whether it is all of it.
+std::string config_source_text(const ReportInputs& report);
 
 // Atomic; records are written one by one. Undefined values are null.
 void write_evaluation_json(const std::filesystem::path& path, const ReportInputs& report);

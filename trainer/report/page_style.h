@@ -39,6 +39,7 @@ th.group { text-align: center; border-bottom: 1px solid var(--line); }
 td.first, th.first { border-left: 1px solid var(--line); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+pre { margin: 0; columns: 2 420px; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 code { font: 13px ui-monospace, "DejaVu Sans Mono", monospace; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--soft); font-size: 12px; } svg text.label { fill: var(--ink); font-size: 13px; }
@@ -57,7 +58,7 @@ line.axis { stroke: var(--soft); stroke-width: 1; }
 .legend span { display: inline-flex; align-items: center; gap: 7px; }
 .key { display: inline-block; width: 16px; height: 3px; border-radius: 2px; }
 .key-0 { background: var(--blue); } .key-1 { background: var(--orange); }
-.key-target { background: var(--green); } .none { color: var(--soft); }
+.key-target { height: 0; border-radius: 0; border-top: 2px dashed var(--green); } .none { color: var(--soft); }
 @media print { body { background: none; } .card { break-inside: avoid; } }
 )css";
 

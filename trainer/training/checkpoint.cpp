@@ -55,7 +55,9 @@ void fill_checkpoint(const fs::path& folder, const RunIdentity& identity,
                      const TrainingState& state, const ParameterTable& table,
                      const CheckpointTensors& tensors, const InputStatistics& statistics) {
   const std::map<std::string, std::string> metadata = {
-      {"step", std::to_string(state.step)}, {"code_revision", std::string(code_revision())}};
+      {"step", std::to_string(state.step)},
+      {"data_hash", identity.data_hash},
+      {"code_revision", std::string(code_revision())}};
   const std::string model_hash = write_weights(folder / kModelFile, identity.model, table,
                                                tensors.weights.as<float>(), statistics, metadata);
   std::vector<NamedTensor> blocks = {{"adam.first_moment", tensors.first_moment},
@@ -277,6 +279,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
         .config_json = json.at("config").dump(),
         .model = model_config_from_json(json.at("model").dump(), state_path.string()),
         .data_hash = json.at("data_hash").get<std::string>()};
+    checkpoint.code_version = json.at("code_version").get<std::string>();
     checkpoint.code_revision = json.at("code_revision").get<std::string>();
     checkpoint.has_best = json.at("has_best").get<bool>();
     checkpoint.state = training_state_from_json(json.at("training").dump(), state_path.string());

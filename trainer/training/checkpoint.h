@@ -37,7 +37,7 @@ struct CheckpointTensors {
 struct Checkpoint {
   std::filesystem::path path;
   RunIdentity identity;
-  std::string code_revision;
+  std::string code_version, code_revision;
   TrainingState state;
   bool has_best = false;
 };

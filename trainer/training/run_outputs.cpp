@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/io/file.h"
+#include "runtime/io/self_hash.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/version.h"
 
@@ -24,6 +25,12 @@ std::string utc_now() {
 // Paths may hold bytes that are no UTF-8.
 std::string dump(const Json& json) {
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// With a hash of its contents, for a file that is read again.
+void write_sealed(const std::filesystem::path& path, Json json) {
+  json[kSelfHashKey] = self_hash_placeholder();
+  write_text_file(path, seal_text(dump(json)));
 }
 
 void append_losses(Json& lists, const std::string& name, const LossValues* loss) {
@@ -58,16 +65,22 @@ Json data_entry(const TrainingSetup& setup) {
 }  // namespace
 
 void write_best_model(const std::filesystem::path& path, const TrainingSetup& setup,
-                      const ParameterTable& table, const ConstTensorView& weights,
-                      const EarlyStopping::State& best, bool by_validation) {
-  const std::string hash = write_weights(
-      path, setup.model, table, weights.as<float>(), setup.statistics,
-      {{"step", std::to_string(best.best_step)}, {"code_revision", std::string(code_revision())}});
-  Json json = best_entry(best, by_validation);
+                      const RunIdentity& identity, const ParameterTable& table,
+                      const ConstTensorView& weights, const EarlyStopping::State& best) {
+  const std::string hash =
+      write_weights(path, setup.model, table, weights.as<float>(), setup.statistics,
+                    {{"step", std::to_string(best.best_step)},
+                     {"seed", std::to_string(setup.config.training.seed)},
+                     {"data_hash", setup.data.hash},
+                     {"code_revision", std::string(code_revision())}});
+  Json json = best_entry(best, setup.data.validation.has_value());
   json["sha256"] = hash;
+  json["code_version"] = version();
+  json["code_revision"] = code_revision();
   json["data_hash"] = setup.data.hash;
+  json["config"] = Json::parse(identity.config_json);
   std::filesystem::path beside = path;
-  write_text_file(beside.replace_extension(".json"), dump(json));
+  write_sealed(beside.replace_extension(".json"), std::move(json));
 }
 
 void write_history(const std::filesystem::path& path, const std::vector<EpochRecord>& history) {
@@ -93,6 +106,7 @@ void write_summary(const std::filesystem::path& path, const SummaryInputs& in) {
                {"code_revision", code_revision()},
                {"finished", utc_now()},
                {"seed", in.config.config.training.seed},
+               {"data_hash", in.setup.data.hash},
                {"data", data_entry(in.setup)},
                {"end", end_name(result.end)},
                {"steps", result.steps},
@@ -111,7 +125,7 @@ void write_summary(const std::filesystem::path& path, const SummaryInputs& in) {
                   in.model.h5_obstacle.empty() ? Json() : Json(in.model.h5_obstacle)}}},
                {"model", Json::parse(model_config_to_json(in.setup.model))},
                {"config", Json::parse(in.identity.config_json)}};
-  write_text_file(path, dump(json));
+  write_sealed(path, std::move(json));
 }
 
 }  // namespace stemfabric

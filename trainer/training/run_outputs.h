@@ -10,10 +10,11 @@
 
 namespace stemfabric {
 
-// <path> and beside it <stem>.json with the step, epoch and loss it was best at.
+// <path> and beside it <stem>.json with the step, epoch and loss it was best at, and the
+// configuration of the run.
 void write_best_model(const std::filesystem::path& path, const TrainingSetup& setup,
-                      const ParameterTable& table, const ConstTensorView& weights,
-                      const EarlyStopping::State& best, bool by_validation);
+                      const RunIdentity& identity, const ParameterTable& table,
+                      const ConstTensorView& weights, const EarlyStopping::State& best);
 
 // Lists by epoch, as Keras' History has them: epoch, loss, val_loss, lr, loss_<stem>, …
 void write_history(const std::filesystem::path& path, const std::vector<EpochRecord>& history);

@@ -42,8 +42,8 @@ void Trainer::save_checkpoint() {
 
 void Trainer::save_best_model() {
   const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
-  write_best_model(directory_->best_model(), setup_, model_.parameters(), best_.view(),
-                   stopping_.state(), setup_.data.validation.has_value());
+  write_best_model(directory_->best_model(), setup_, identity_, model_.parameters(), best_.view(),
+                   stopping_.state());
 }
 
 TrainingResult Trainer::interrupted() {
@@ -131,6 +131,7 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                                          model_.weights().as<float>(), setup_.statistics,
                                          {{"step", std::to_string(state_.step)},
                                           {"weights", which},
+                                          {"seed", std::to_string(config_.training.seed)},
                                           {"data_hash", setup_.data.hash},
                                           {"code_revision", std::string(code_revision())}});
   const std::string not_h5 = write_h5_model();

@@ -258,8 +258,14 @@ TEST(Evaluation, JsonReport) {
   EXPECT_EQ(report["individualEvaluations"][1]["stems"]["drums"]["notEvaluated"], "absent");
   EXPECT_TRUE(report["individualEvaluations"][4]["stems"]["vocals"]["sir"].is_null());
   EXPECT_EQ(report["model"]["sha256"], sha256_file(example.dir / "w.safetensors"));
-  EXPECT_EQ(report["config"]["dim"], config.dim);
-  EXPECT_EQ(report["data"]["hash"], Dataset(example.dir / "data/validation").hash());
+  // Weights without a run: all that is known is said, and that it is not all.
+  EXPECT_EQ(report["config"]["model"]["dim"], config.dim);
+  EXPECT_EQ(report["config"].size(), 1U);
+  EXPECT_THAT(report["configSource"].get<std::string>(), HasSubstr("the model section only"));
+  EXPECT_TRUE(report["seed"].is_null());
+  EXPECT_TRUE(report["training"]["dataHash"].is_null());
+  EXPECT_EQ(report["data"]["hash"], open_dataset(example.dir / "data").hash);
+  EXPECT_EQ(report["data"]["splitHash"], Dataset(example.dir / "data/validation").hash());
   EXPECT_TRUE(report["definitions"].contains("sdr"));
   EXPECT_THAT(report["timestamp"].get<std::string>(),
               testing::MatchesRegex("....-..-..T..:..:..Z"));
