@@ -33,6 +33,8 @@ const char* advice(int error) {
     case ENOENT:
     case ENOTDIR:
       return "; check the path";
+    case EISDIR:
+      return "; give the path of a file";
     case EFBIG:
       return "; raise the file size limit (ulimit -f)";
     case EMFILE:

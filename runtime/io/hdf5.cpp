@@ -18,24 +18,10 @@ static_assert(sizeof(hid_t) == sizeof(int64_t));
 constexpr uint64_t kMaxFileBytes = 4ULL << 30;
 constexpr hssize_t kMaxStrings = 65536;
 
-// The library prints its error stack unless told not to; we put its innermost line into messages.
+// The library prints its error stack unless told not to.
 void silence_library() {
   static std::once_flag once;
   std::call_once(once, [] { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); });
-}
-
-herr_t take_first_description(unsigned n, const H5E_error2_t* error, void* out) {
-  if (n == 0 && error->desc != nullptr) {
-    *static_cast<std::string*>(out) = error->desc;
-  }
-  return 0;
-}
-
-std::string library_reason() {
-  std::string reason;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first_description, &reason);
-  H5Eclear2(H5E_DEFAULT);
-  return reason.empty() ? "unknown reason" : reason;
 }
 
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
@@ -65,7 +51,11 @@ class Handle {
 // Writing happens in memory: whatever fails is lack of memory or our mistake.
 void must(bool done, const std::filesystem::path& path, const std::string& what) {
   if (!done) {
-    throw IoError("cannot write {}: {}: {}", path.string(), what, library_reason());
+    H5Eclear2(H5E_DEFAULT);
+    throw IoError(
+        "cannot write {}: the HDF5 library refused its {}, for lack of memory or because "
+        "it is too large for that format",
+        path.string(), what);
   }
 }
 
@@ -205,7 +195,7 @@ Hdf5File::Hdf5File(const std::filesystem::path& path) : path_(path) {
   }
   file_ = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   if (file_ < 0) {
-    refuse(path_, "is not an HDF5 file, or is damaged: " + library_reason());
+    refuse(path_, "is not an HDF5 file, or is damaged");
   }
 }
 
@@ -226,7 +216,7 @@ std::vector<std::string> Hdf5File::children(const std::string& name) const {
     const ssize_t size = H5Lget_name_by_idx(group.get(), ".", H5_INDEX_NAME, H5_ITER_INC, i,
                                             nullptr, 0, H5P_DEFAULT);
     if (size < 0) {
-      refuse(path_, fmt::format("the group '{}' is damaged: {}", name, library_reason()));
+      refuse(path_, fmt::format("the group '{}' is damaged", name));
     }
     std::string child(static_cast<std::size_t>(size), '\0');
     H5Lget_name_by_idx(group.get(), ".", H5_INDEX_NAME, H5_ITER_INC, i, child.data(),
@@ -278,7 +268,7 @@ Tensor Hdf5File::read_dataset(const std::string& name) const {
   Tensor tensor(shape, DType::kF32);
   if (H5Dread(data.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor.view().data()) <
       0) {
-    refuse(path_, fmt::format("the data set '{}' cannot be read: {}", name, library_reason()));
+    refuse(path_, fmt::format("the data set '{}' cannot be read: it is damaged", name));
   }
   return tensor;
 }
@@ -314,8 +304,8 @@ std::vector<std::string> Hdf5File::read_attribute_list(const std::string& object
   }
   std::string bytes(width * static_cast<std::size_t>(count), '\0');
   if (count > 0 && H5Aread(attribute.get(), type.get(), bytes.data()) < 0) {
-    refuse(path_, fmt::format("the attribute '{}' of '{}' cannot be read: {}", name, object,
-                              library_reason()));
+    refuse(path_,
+           fmt::format("the attribute '{}' of '{}' cannot be read: it is damaged", name, object));
   }
   std::vector<std::string> values;
   for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {

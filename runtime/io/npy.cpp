@@ -14,6 +14,9 @@ const std::filesystem::path& existing(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path, error)) {
     throw InputError("there is no array {}; check the path", path.string());
   }
+  if (!std::filesystem::is_regular_file(path, error)) {
+    throw InputError("{}: is a folder, a device or a pipe; give an .npy file", path.string());
+  }
   return path;
 }
 

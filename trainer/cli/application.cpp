@@ -16,22 +16,22 @@
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
+#include "trainer/cli/option_values.h"
 #include "trainer/config/suggest.h"
 #include "trainer/version.h"
 
 namespace stemfabric::cli {
 namespace {
 
-// "INT:INT in [0 - 9]" -> "INT in [0 - 9]", "TEXT:{text,json}" -> "{text,json}": what a value may
+// "UINT:INT in [0 - 9]" -> "INT in [0 - 9]", "TEXT:{text,json}" -> "{text,json}": what a value may
 // be says its type, too.
 std::string value_text(const std::string& type_name) {
   const std::size_t colon = type_name.find(':');
   if (colon == std::string::npos) {
     return type_name;
   }
-  const std::string type = type_name.substr(0, colon);
   const std::string allowed = type_name.substr(colon + 1);
-  return allowed.starts_with('{') || allowed.starts_with(type + " in") ? allowed : type_name;
+  return allowed.starts_with('{') || allowed.find(" in [") != allowed.npos ? allowed : type_name;
 }
 
 // Help with "(default: x)" behind every option that takes a value.
@@ -58,7 +58,7 @@ struct GlobalOptions {
 void add_global_options(CLI::App& app, GlobalOptions& options) {
   app.add_flag("--quiet", options.quiet, "No progress display; only warnings and errors");
   app.add_option("--log-format", options.log_format, "Messages as text or as JSON lines")
-      ->check(CLI::IsMember({"text", "json"}));
+      ->check(one_of({"text", "json"}));
   app.set_version_flag("--version", std::string(version_line()),
                        "Version and what this build can use");
 }
@@ -126,6 +126,77 @@ std::vector<std::string> option_names(const CLI::App& app) {
                    remaining.empty() ? "" : remaining.front(), help);
 }
 
+// The option that an argument names, of the command or of the application; null if it names none.
+const CLI::Option* named_option(const CLI::App& app, const std::string& arg) {
+  const std::string name = arg.substr(0, arg.find('='));
+  for (const CLI::App* command : app.get_subcommands()) {
+    if (const CLI::Option* option = command->get_option_no_throw(name)) {
+      return option;
+    }
+  }
+  return app.get_option_no_throw(name);
+}
+
+// Too few or too many values. The parser's text begins with the option at fault.
+[[noreturn]] void throw_wrong_count(const CLI::App& app, const std::vector<std::string>& args,
+                                    const std::string& text) {
+  const std::string name = text.substr(0, text.find(':'));
+  const auto given = std::count_if(args.begin(), args.end(), [&](const std::string& arg) {
+    return arg == name || arg.starts_with(name + "=");
+  });
+  const CLI::Option* option = named_option(app, name);
+  if (option != nullptr && option->get_expected_max() == 0) {
+    throw UsageError("{} is a switch and takes no value", name);
+  }
+  if (given > 1 && (option == nullptr || option->get_expected_max() <= 1)) {
+    throw UsageError("{} is given {} times; give it once", name, given);
+  }
+  throw UsageError("{} needs a value behind it{}", name,
+                   option == nullptr ? "" : ": " + value_text(option->get_type_name()));
+}
+
+// `--input --output x`: the parser takes the second option for the value of the first, and then
+// misses the second.
+void refuse_options_as_values(const CLI::App& app) {
+  for (const CLI::App* command : app.get_subcommands()) {
+    for (const CLI::Option* option : command->get_options()) {
+      for (const std::string& value : option->results()) {
+        if (value.starts_with("--") && named_option(app, value) != nullptr) {
+          throw UsageError("{} needs a value behind it, not the option {}", option->get_name(),
+                           value);
+        }
+      }
+    }
+  }
+}
+
+// What the parser lets pass: values for switches, and empty values (of a variable that a script
+// forgot to set, say), which would mean "not given".
+void check_values(const CLI::App& app, const std::vector<std::string>& args) {
+  for (const std::string& arg : args) {
+    if (arg == "--") {
+      break;
+    }
+    const CLI::Option* option = is_option(arg) ? named_option(app, arg) : nullptr;
+    if (option != nullptr && option->get_expected_max() == 0 && arg.find('=') != arg.npos) {
+      throw UsageError("{} is a switch and takes no value", arg.substr(0, arg.find('=')));
+    }
+  }
+  std::vector<const CLI::App*> apps = {&app};
+  for (const CLI::App* command : app.get_subcommands()) {
+    apps.push_back(command);
+  }
+  for (const CLI::App* owner : apps) {
+    for (const CLI::Option* option : owner->get_options()) {
+      const auto& values = option->results();
+      if (std::find(values.begin(), values.end(), "") != values.end()) {
+        throw UsageError("{} has an empty value; give one or leave the option away",
+                         option->get_name());
+      }
+    }
+  }
+}
+
 // `command` is set once it is known, so that errors can be introduced with it.
 void parse(CLI::App& app, const std::vector<std::string>& args, std::string& command) {
   const std::string word = command_word(args);
@@ -141,10 +212,26 @@ void parse(CLI::App& app, const std::vector<std::string>& args, std::string& com
     throw;
   } catch (const CLI::ExtrasError&) {
     throw_unknown_argument(app);
+  } catch (const CLI::RequiredError& error) {
+    refuse_options_as_values(app);
+    // A misspelt option is why the right one is missing.
+    const auto remaining = app.remaining(true);
+    if (std::any_of(remaining.begin(), remaining.end(), is_option)) {
+      throw_unknown_argument(app);
+    }
+    throw UsageError("{}; `stemfabric {} --help` shows the usage", error.what(), command);
+  } catch (const CLI::ArgumentMismatch& error) {
+    throw_wrong_count(app, args, error.what());
+  } catch (const CLI::ConversionError&) {
+    check_values(app, args);
+    throw UsageError("an option has a value of the wrong kind; `stemfabric {} --help` lists them",
+                     command);
   } catch (const CLI::ParseError& error) {
-    throw UsageError("{}; `stemfabric {}--help` shows the usage", error.what(),
-                     command.empty() ? "" : command + " ");
+    const std::string_view text = error.what();
+    throw UsageError("{}{} `stemfabric {}--help` shows the usage", text,
+                     text.ends_with('?') ? "" : ";", command.empty() ? "" : command + " ");
   }
+  check_values(app, args);
 }
 
 int parse_and_run(const std::vector<std::string>& args, std::span<const AddCommand> commands,
@@ -258,8 +345,9 @@ int run_application(std::vector<std::string> args, std::span<const AddCommand> c
   std::string command;
   try {
     args = normalise_option_names(std::move(args));
-    if (args.size() == 2 && args[0] == "help") {
-      args = {args[1], "--help"};
+    if (!args.empty() && args.size() <= 2 && args[0] == "help") {
+      args = args.size() == 2 ? std::vector<std::string>{args[1], "--help"}
+                              : std::vector<std::string>{"--help"};
     }
     apply_log_format_early(args);
     const int status = parse_and_run(args, commands, command);
@@ -272,7 +360,8 @@ int run_application(std::vector<std::string> args, std::span<const AddCommand> c
     return report(command, exit_status(ErrorKind::kOutOfMemory), kOutOfMemory);
   } catch (const std::filesystem::filesystem_error& error) {
     return report(command, exit_status(ErrorKind::kIo),
-                  fmt::format("{}: {}", error.path1().string(), error.code().message()));
+                  fmt::format("{}: {}; check the path and its permissions", error.path1().string(),
+                              error.code().message()));
   } catch (const std::system_error& error) {
     return report(command, exit_status(ErrorKind::kIo),
                   fmt::format("the operating system refused: {}", error.code().message()));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "trainer/cli/command.h"
+#include "trainer/cli/option_values.h"
 #include "trainer/data/snapshot_dataset.h"
 
 namespace stemfabric::cli {
@@ -37,38 +38,43 @@ void add_dataset_command(CLI::App& app, Run& run) {
   SnapshotDatasetOptions& o = *options;
   CLI::App* command =
       app.add_subcommand("dataset", "Make training shards and a manifest from sanitised records");
-  command->add_option("--input", o.input, "Records of `stemfabric sanitize` (*.jsonl)")->required();
-  command->add_option("--output-dir", o.output_dir, "Folder for data sets")->required();
+  command->add_option("--input", o.input, "Records of `stemfabric sanitize` (*.jsonl)")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--output-dir", o.output_dir, "Folder for data sets")
+      ->type_name("DIR")
+      ->required();
   command->add_option("--run-label", o.run_label, "Name of the data set in that folder")
+      ->type_name("NAME")
       ->required();
   command->add_option("--train-ratio", o.train_ratio, "Share of the records for training")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(real_number(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--seed", o.seed, "Seed of the split by id")
-      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
+      ->check(whole_number(0, std::numeric_limits<int64_t>::max()))
       ->capture_default_str();
   command->add_option("--layout", names->layout, "How a snapshot becomes tokens")
-      ->check(CLI::IsMember({"time_grid", "packed"}))
+      ->check(one_of({"time_grid", "packed"}))
       ->capture_default_str();
   command->add_option("--targets", names->targets, "What the stems of a snapshot hold")
-      ->check(CLI::IsMember({"samples", "bands"}))
+      ->check(one_of({"samples", "bands"}))
       ->capture_default_str();
   command->add_option("--time-bins", o.tokens.time_bins, "Tokens per snapshot of time_grid")
-      ->check(CLI::Range(1, 4096))
+      ->check(whole_number(1, 4096))
       ->capture_default_str();
   command->add_option("--packed-width", o.tokens.packed_width, "Values per token of packed")
-      ->check(CLI::Range(1, 4096))
+      ->check(whole_number(1, 4096))
       ->capture_default_str();
   command
       ->add_option("--correction-weight", o.tokens.correction_weight,
                    "A correction of strength s raises its stem's weight by this times s")
-      ->check(CLI::NonNegativeNumber)
+      ->check(real_number(0.0, std::numeric_limits<double>::infinity()))
       ->capture_default_str();
   command->add_option("--shard-records", o.shard_records, "Samples per shard")
-      ->check(CLI::Range(1, 1'000'000))
+      ->check(whole_number(1, 1'000'000))
       ->capture_default_str();
   command->add_option("--threads", o.threads, "Worker threads; 0 = all cores of this process")
-      ->check(CLI::Range(0, 1024))
+      ->check(whole_number(0, 1024))
       ->capture_default_str();
   command->add_flag("--overwrite", o.overwrite, "Replace a data set of that name");
   command->callback([&run, options, names] {

@@ -7,6 +7,7 @@
 
 #include "runtime/core/check.h"
 #include "trainer/cli/command.h"
+#include "trainer/cli/option_values.h"
 
 namespace stemfabric::cli {
 namespace {
@@ -45,13 +46,16 @@ void add_sanitize_command(CLI::App& app, Run& run) {
   command
       ->add_option("--input", options->input,
                    "Folder with *.json and *.jsonl (searched recursively), or one such file")
+      ->type_name("PATH")
       ->required();
   command->add_option("--output", options->output, "Sanitised records, one JSON object per line")
+      ->type_name("FILE.jsonl")
       ->required();
-  command->add_option("--report", options->report, "JSON report with the verdict of each snapshot");
+  command->add_option("--report", options->report, "JSON report with the verdict of each snapshot")
+      ->type_name("FILE.json");
   command
       ->add_option("--threads", options->threads, "Worker threads; 0 = all cores of this process")
-      ->check(CLI::Range(0, 1024))
+      ->check(whole_number(0, 1024))
       ->capture_default_str();
   command->add_option("--salt", options->salt,
                       "Text put before each id when it is hashed; keep it secret and the same");

@@ -3,6 +3,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <map>
 #include <sstream>
 
@@ -261,6 +262,52 @@ const DocumentNode* DocumentNode::find(std::string_view key) const {
   return nullptr;
 }
 
+namespace {
+
+// The parser's reasons in words that say what to do; the rest is rare enough for one sentence.
+std::string yaml_reason(const std::string& message) {
+  namespace reason = YAML::ErrorMsg;
+  static const std::map<std::string, std::string> kReasons = {
+      {reason::END_OF_MAP_FLOW, "a `{` is not closed by `}`, or a comma is missing"},
+      {reason::END_OF_SEQ_FLOW, "a `[` is not closed by `]`, or a comma is missing"},
+      {reason::FLOW_END, "a `}` or `]` without its beginning"},
+      {reason::END_OF_MAP,
+       "this line does not fit the `key: value` lines around it; check the "
+       "indentation"},
+      {reason::END_OF_SEQ, "this line does not fit the list around it; check the indentation"},
+      {reason::BLOCK_ENTRY, "a `-` where no list item can be; check the indentation"},
+      {reason::MAP_KEY,
+       "a key where none can be; check the indentation, and that the line before "
+       "is complete"},
+      {reason::MAP_VALUE,
+       "a `:` where none can be; check the indentation, and quote values that "
+       "hold `: `"},
+      {reason::EOF_IN_SCALAR, "a quoted text is not closed"},
+      {reason::DOC_IN_SCALAR, "a quoted text is not closed before `---` or `...`"},
+      {reason::CHAR_IN_SCALAR, "a text begins with a character that YAML reserves; quote it"},
+      {reason::UNKNOWN_TOKEN, "a text begins with a character that YAML reserves; quote it"},
+      {reason::TAB_IN_INDENTATION, "a tab in the indentation; YAML wants spaces"},
+      {reason::UNKNOWN_ANCHOR,
+       "a `*name` without a `&name` before it; quote the value if it is a "
+       "text"},
+      {reason::ALIAS_NOT_FOUND, "a `*` without a name behind it; quote the value if it is a text"},
+      {reason::ANCHOR_NOT_FOUND,
+       "a `&` without a name behind it; quote the value if it is a "
+       "text"},
+  };
+  const auto known = kReasons.find(message);
+  if (known != kReasons.end()) {
+    return known->second;
+  }
+  if (message.starts_with(reason::INVALID_ESCAPE) || message.starts_with(reason::INVALID_UNICODE) ||
+      message == reason::INVALID_HEX) {
+    return "a `\\` sequence in a quoted text that YAML does not know; use single quotes or `\\\\`";
+  }
+  return "directives, tags or anchors that cannot be read; a configuration needs none";
+}
+
+}  // namespace
+
 DocumentNode parse_yaml(std::string_view text, const std::string& source, bool with_lines) {
   check_text(text, source, with_lines);
   // yaml-cpp lets a quoted text run to the end of the file if that ends in a line break; behind
@@ -277,8 +324,12 @@ DocumentNode parse_yaml(std::string_view text, const std::string& source, bool w
     parser.HandleNextDocument(builder);  // refuses a second document
   } catch (const YAML::Exception& error) {
     const bool known = with_lines && !error.mark.is_null();
-    throw ConfigError("{}: not valid YAML: {}", known ? place(source, error.mark.line + 1) : source,
-                      error.msg);
+    // What is missing at the end is missed in the lines added above.
+    const std::string_view body = text.substr(0, text.find_last_not_of(" \r\n") + 1);
+    const auto lines = static_cast<int>(std::count(body.begin(), body.end(), '\n')) + 1;
+    const int line = std::min(error.mark.line + 1, lines);
+    throw ConfigError("{}: not valid YAML: {}", known ? place(source, line) : source,
+                      yaml_reason(error.msg));
   }
   return builder.take();
 }

@@ -266,6 +266,12 @@ DatasetFolder open_dataset(const fs::path& root) {
     throw InputError("{}: is not a folder; expected a data set made by `stemfabric dataset`",
                      root.string());
   }
+  if (!holds_shards(root) && !fs::is_directory(root / "train")) {
+    throw InputError(
+        "{}: is no data set: it holds neither shard-*.safetensors nor a folder train; "
+        "make one with `stemfabric dataset`",
+        root.string());
+  }
   folder.train.emplace(holds_shards(root) ? root : root / "train");
   if (fs::is_directory(root / "validation")) {
     folder.validation.emplace(root / "validation");

@@ -388,8 +388,9 @@ void check_options(const SnapshotDatasetOptions& options) {
     throw UsageError("the correction weight must be a number >= 0");
   }
   if (!fs::is_regular_file(options.input)) {
-    throw InputError("{}: no such file; make it with `stemfabric sanitize`",
-                     options.input.string());
+    throw InputError("{}: {}; give the records that `stemfabric sanitize` wrote (*.jsonl)",
+                     options.input.string(),
+                     fs::exists(options.input) ? "is not a file" : "no such file");
   }
 }
 

@@ -52,8 +52,14 @@ fs::path find_weights(const fs::path& model) {
         "run",
         model.string());
   }
-  if (!fs::is_directory(model, error)) {
+  if (fs::is_regular_file(model, error)) {
     return model;
+  }
+  if (!fs::is_directory(model, error)) {
+    throw InputError(
+        "{}: is a device or a pipe; give a .safetensors file or the folder of a "
+        "training run",
+        model.string());
   }
   const fs::path best = model / kCheckpoints / "best_model.safetensors";
   for (const fs::path& file : {model / kFinal, best, model / kCheckpointWeights}) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace stemfabric::strict_json {
 namespace {
@@ -46,10 +47,44 @@ int64_t hex4(std::string_view text, std::size_t at) {
   return error == std::errc() && stop == end ? static_cast<int64_t>(code) : -1;
 }
 
+std::string_view json_reason(simdjson::error_code error) {
+  switch (error) {
+    case simdjson::EMPTY:
+      return "there is nothing in it";
+    case simdjson::UNCLOSED_STRING:
+      return "a string is not closed";
+    case simdjson::UNESCAPED_CHARS:
+      return "a control character inside a string";
+    case simdjson::STRING_ERROR:
+      return "bad escape in a string";
+    case simdjson::UTF8_ERROR:
+      return "not UTF-8";
+    case simdjson::NUMBER_ERROR:
+      return "a malformed number";
+    case simdjson::T_ATOM_ERROR:
+    case simdjson::F_ATOM_ERROR:
+    case simdjson::N_ATOM_ERROR:
+      return "a value is neither string, number, true, false nor null";
+    case simdjson::INCOMPLETE_ARRAY_OR_OBJECT:
+      return "it ends inside an object or a list: truncated?";
+    case simdjson::DEPTH_ERROR:
+      return "nested too deeply, or brackets that do not match";
+    case simdjson::CAPACITY:
+      return "too large";
+    case simdjson::TRAILING_CONTENT:
+      return "more text after the object";
+    default:
+      return "commas, colons, quotes or brackets that are missing, too many or misplaced";
+  }
+}
+
 }  // namespace
 
 void refuse_json(std::string_view where, simdjson::error_code error) {
-  throw Refusal("{}: not valid JSON ({})", where, simdjson::error_message(error));
+  if (error == simdjson::MEMALLOC) {
+    throw std::bad_alloc();
+  }
+  throw Refusal("{}: not valid JSON ({})", where, json_reason(error));
 }
 
 std::string_view decode_string(std::string_view token, std::string& storage,

@@ -1,4 +1,5 @@
 #include "trainer/training/checkpoint.h"
+#include "trainer/training/json_fields.h"
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -129,18 +130,19 @@ std::string verified_state_text(const fs::path& path) {
   return state;
 }
 
-void verify_file(const fs::path& path, const Json& entry) {
+void verify_file(const fs::path& path, const Json& entry, const std::string& source) {
   std::error_code failure;
   const uint64_t have = fs::file_size(path, failure);
   if (failure) {
-    throw InputError("{}: {}", path.string(), failure.message());
+    throw InputError("{}: cannot be read: {}; the checkpoint is not whole", path.string(),
+                     failure.message());
   }
-  const uint64_t want = entry.at("bytes").get<uint64_t>();
+  const uint64_t want = json_field<uint64_t>(entry, "bytes", source);
   if (have != want) {
     throw InputError("{}: {}: it has {} bytes and state.json says {}", path.string(),
                      have < want ? "truncated" : "another file", have, want);
   }
-  if (sha256_file(path) != entry.at("sha256").get<std::string>()) {
+  if (sha256_file(path) != json_field<std::string>(entry, "sha256", source)) {
     throw InputError(
         "{}: damaged or of another checkpoint: it does not have the SHA-256 in state.json",
         path.string());
@@ -266,26 +268,22 @@ Checkpoint read_checkpoint(const fs::path& path) {
   const std::string text = verified_state_text(state_path);
   Checkpoint checkpoint;
   checkpoint.path = path;
-  try {
-    const Json json = Json::parse(text);
-    if (json.at("format").get<std::string>() != kFormat) {
-      throw InputError("{}: format {} is not one of this version ({})", state_path.string(),
-                       json.at("format").dump(), kFormat);
-    }
-    for (const char* name : {kModelFile, kOptimizerFile}) {
-      verify_file(path / name, json.at("files").at(name));
-    }
-    checkpoint.identity = {
-        .config_json = json.at("config").dump(),
-        .model = model_config_from_json(json.at("model").dump(), state_path.string()),
-        .data_hash = json.at("data_hash").get<std::string>()};
-    checkpoint.code_version = json.at("code_version").get<std::string>();
-    checkpoint.code_revision = json.at("code_revision").get<std::string>();
-    checkpoint.has_best = json.at("has_best").get<bool>();
-    checkpoint.state = training_state_from_json(json.at("training").dump(), state_path.string());
-  } catch (const Json::exception& error) {
-    throw InputError("{}: {}", state_path.string(), error.what());
+  const std::string source = state_path.string();
+  const Json json = parse_json_object(text, source);
+  if (const auto format = json_field<std::string>(json, "format", source); format != kFormat) {
+    throw InputError("{}: format '{}' is not one of this version ({})", source, format, kFormat);
   }
+  for (const char* name : {kModelFile, kOptimizerFile}) {
+    verify_file(path / name, json_member(json_member(json, "files", source), name, source), source);
+  }
+  checkpoint.identity = {
+      .config_json = json_member(json, "config", source).dump(),
+      .model = model_config_from_json(json_member(json, "model", source).dump(), source),
+      .data_hash = json_field<std::string>(json, "data_hash", source)};
+  checkpoint.code_version = json_field<std::string>(json, "code_version", source);
+  checkpoint.code_revision = json_field<std::string>(json, "code_revision", source);
+  checkpoint.has_best = json_field<bool>(json, "has_best", source);
+  checkpoint.state = training_state_from_json(json_member(json, "training", source).dump(), source);
   const int64_t named = checkpoint_step(path);
   if (named >= 0 && named != checkpoint.state.step) {
     throw InputError(

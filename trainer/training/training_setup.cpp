@@ -9,6 +9,7 @@
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/io/safetensors.h"
+#include "trainer/model/trained_model.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/training/data_settings.h"
 
@@ -189,6 +190,15 @@ InputStatistics identity_statistics(int64_t features) {
   return {.mean = std::vector<float>(n, 0.0F), .scale = std::vector<float>(n, 1.0F)};
 }
 
+// Empty if training starts anew.
+std::filesystem::path weights_to_start_from(const std::string& init_from) {
+  try {
+    return init_from.empty() ? std::filesystem::path() : find_weights(init_from);
+  } catch (const InputError& error) {
+    throw InputError("training.init_from: {}", error.what());
+  }
+}
+
 }  // namespace
 
 TrainingSetup prepare_training(const LoadedConfig& loaded) {
@@ -210,7 +220,7 @@ TrainingSetup prepare_training(const LoadedConfig& loaded) {
   setup.config = config;
   take_data_settings(loaded, setup.data, setup.config);
   setup.config.loss.correction_weight = apply_correction_weight(loaded, setup.data);
-  setup.init_from = config.training.init_from;
+  setup.init_from = weights_to_start_from(config.training.init_from);
   setup.model =
       setup.init_from.empty() ? config.model : merge_with_weights(loaded, setup.init_from);
   settle_model(loaded, setup);

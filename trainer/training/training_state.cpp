@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
+#include "trainer/training/json_fields.h"
 
 namespace stemfabric {
 namespace {
@@ -19,17 +20,22 @@ Json number(double value) {
   return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
 }
 
-double read_number(const Json& json) {
+double read_number(const Json& json, const char* key, const std::string& source) {
   if (json.is_string()) {
     const auto& word = json.get_ref<const std::string&>();
-    if (word != "nan" && word != "inf" && word != "-inf") {
-      throw InputError("'{}' is no number", word);
+    if (word == "nan") {
+      return std::numeric_limits<double>::quiet_NaN();
     }
-    return word == "nan"   ? std::numeric_limits<double>::quiet_NaN()
-           : word == "inf" ? std::numeric_limits<double>::infinity()
-                           : -std::numeric_limits<double>::infinity();
+    if (word == "inf" || word == "-inf") {
+      const double infinity = std::numeric_limits<double>::infinity();
+      return word == "inf" ? infinity : -infinity;
+    }
   }
-  return json.get<double>();
+  return json_value<double>(json, key, source);
+}
+
+double read_number_of(const Json& json, const char* key, const std::string& source) {
+  return read_number(json_member(json, key, source), key, source);
 }
 
 Json stem_values(const StemValues& values) {
@@ -40,10 +46,15 @@ Json stem_values(const StemValues& values) {
   return array;
 }
 
-StemValues read_stem_values(const Json& json) {
+StemValues read_stem_values(const Json& json, const char* key, const std::string& source) {
+  const Json& list = json_member(json, key, source);
   StemValues values{};
+  if (!list.is_array() || list.size() != values.size()) {
+    throw InputError("{}: `{}` is no list of {} numbers; it is damaged or was edited", source, key,
+                     values.size());
+  }
   for (std::size_t s = 0; s < values.size(); ++s) {
-    values[s] = read_number(json.at(s));
+    values[s] = read_number(list[s], key, source);
   }
   return values;
 }
@@ -52,8 +63,9 @@ Json loss_values(const LossValues& loss) {
   return {{"total", number(loss.total)}, {"stem", stem_values(loss.stem)}};
 }
 
-LossValues read_loss_values(const Json& json) {
-  return {.total = read_number(json.at("total")), .stem = read_stem_values(json.at("stem"))};
+LossValues read_loss_values(const Json& json, const std::string& source) {
+  return {.total = read_number_of(json, "total", source),
+          .stem = read_stem_values(json, "stem", source)};
 }
 
 Json epoch_record(const EpochRecord& record) {
@@ -65,48 +77,48 @@ Json epoch_record(const EpochRecord& record) {
           {"validation", record.validation ? loss_values(*record.validation) : Json()}};
 }
 
-EpochRecord read_epoch_record(const Json& json) {
+EpochRecord read_epoch_record(const Json& json, const std::string& source) {
   EpochRecord record;
-  record.epoch = json.at("epoch").get<int64_t>();
-  record.step = json.at("step").get<int64_t>();
-  record.lr = read_number(json.at("lr"));
-  record.seconds = read_number(json.at("seconds"));
-  record.train = read_loss_values(json.at("train"));
-  if (!json.at("validation").is_null()) {
-    record.validation = read_loss_values(json.at("validation"));
+  record.epoch = json_field<int64_t>(json, "epoch", source);
+  record.step = json_field<int64_t>(json, "step", source);
+  record.lr = read_number_of(json, "lr", source);
+  record.seconds = read_number_of(json, "seconds", source);
+  record.train = read_loss_values(json_member(json, "train", source), source);
+  if (!json_member(json, "validation", source).is_null()) {
+    record.validation = read_loss_values(json_member(json, "validation", source), source);
   }
   return record;
 }
 
-TrainingState read_state(const Json& json) {
+TrainingState read_state(const Json& json, const std::string& source) {
   TrainingState state;
-  state.step = json.at("step").get<int64_t>();
-  state.epoch = json.at("epoch").get<int64_t>();
-  state.step_in_epoch = json.at("step_in_epoch").get<int64_t>();
-  state.optimizer_steps = json.at("optimizer_steps").get<int64_t>();
-  state.skipped_steps = json.at("skipped_steps").get<int64_t>();
-  state.skipped_in_a_row = json.at("skipped_in_a_row").get<int64_t>();
-  state.seconds = read_number(json.at("seconds"));
-  state.last_lr = read_number(json.at("last_lr"));
-  state.metrics_bytes = json.at("metrics_bytes").get<uint64_t>();
-  state.epoch_metrics_bytes = json.at("epoch_metrics_bytes").get<uint64_t>();
-  const Json& sums = json.at("epoch_sums");
-  state.epoch_sums = {.weighted = read_stem_values(sums.at("weighted")),
-                      .plain = read_stem_values(sums.at("plain")),
-                      .count = read_stem_values(sums.at("count"))};
-  const Json& schedule = json.at("schedule");
+  state.step = json_field<int64_t>(json, "step", source);
+  state.epoch = json_field<int64_t>(json, "epoch", source);
+  state.step_in_epoch = json_field<int64_t>(json, "step_in_epoch", source);
+  state.optimizer_steps = json_field<int64_t>(json, "optimizer_steps", source);
+  state.skipped_steps = json_field<int64_t>(json, "skipped_steps", source);
+  state.skipped_in_a_row = json_field<int64_t>(json, "skipped_in_a_row", source);
+  state.seconds = read_number_of(json, "seconds", source);
+  state.last_lr = read_number_of(json, "last_lr", source);
+  state.metrics_bytes = json_field<uint64_t>(json, "metrics_bytes", source);
+  state.epoch_metrics_bytes = json_field<uint64_t>(json, "epoch_metrics_bytes", source);
+  const Json& sums = json_member(json, "epoch_sums", source);
+  state.epoch_sums = {.weighted = read_stem_values(sums, "weighted", source),
+                      .plain = read_stem_values(sums, "plain", source),
+                      .count = read_stem_values(sums, "count", source)};
+  const Json& schedule = json_member(json, "schedule", source);
   state.schedule = {
-      .lr = read_number(schedule.at("lr")),
-      .best = read_number(schedule.at("best")),
-      .epochs_without_progress = schedule.at("epochs_without_progress").get<int64_t>()};
-  const Json& stopping = json.at("early_stopping");
+      .lr = read_number_of(schedule, "lr", source),
+      .best = read_number_of(schedule, "best", source),
+      .epochs_without_progress = json_field<int64_t>(schedule, "epochs_without_progress", source)};
+  const Json& stopping = json_member(json, "early_stopping", source);
   state.early_stopping = {
-      .best = read_number(stopping.at("best")),
-      .best_epoch = stopping.at("best_epoch").get<int64_t>(),
-      .best_step = stopping.at("best_step").get<int64_t>(),
-      .epochs_without_progress = stopping.at("epochs_without_progress").get<int64_t>()};
-  for (const Json& record : json.at("history")) {
-    state.history.push_back(read_epoch_record(record));
+      .best = read_number_of(stopping, "best", source),
+      .best_epoch = json_field<int64_t>(stopping, "best_epoch", source),
+      .best_step = json_field<int64_t>(stopping, "best_step", source),
+      .epochs_without_progress = json_field<int64_t>(stopping, "epochs_without_progress", source)};
+  for (const Json& record : json_member(json, "history", source)) {
+    state.history.push_back(read_epoch_record(record, source));
   }
   return state;
 }
@@ -165,13 +177,7 @@ std::string training_state_to_json(const TrainingState& state) {
 }
 
 TrainingState training_state_from_json(const std::string& text, const std::string& source) {
-  try {
-    return read_state(Json::parse(text));
-  } catch (const Json::exception& error) {
-    throw InputError("{}: the training state cannot be read: {}", source, error.what());
-  } catch (const InputError& error) {
-    throw InputError("{}: the training state cannot be read: {}", source, error.what());
-  }
+  return read_state(parse_json_object(text, source), source);
 }
 
 }  // namespace stemfabric

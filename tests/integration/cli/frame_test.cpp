@@ -62,7 +62,7 @@ TEST(Frame, WrongCommandLinesExitWith2AndOneSentence) {
        "unknown option '--confg' (`stemfabric config --help` lists "
        "them); did you mean '--config'?"},
       {{"doctor", "surplus"}, "unexpected argument 'surplus'"},
-      {{"doctor", "--log-format", "xml"}, "--log-format: xml not in {text,json}"},
+      {{"doctor", "--log-format", "xml"}, "--log-format: 'xml' is none of text, json"},
       {{"doctor", "--log-format"}, "--log-format"},
       {{"config", "--print", "--schema"}, "--print excludes --schema"},
       {{"doctor", "--bad\nname"}, "unknown option '--bad name'"},
