@@ -68,7 +68,7 @@ def line_of(text, offset):
 def check_includes(root, name, text):
     folder = name.split("/")[0]
     in_command_line = name.startswith(COMMAND_LINE)
-    is_header = name.endswith((".h", ".cuh")) and not name.endswith("-inl.h")
+    is_header = name.endswith(".h") and not name.endswith("-inl.h")
     for match in INCLUDE.finditer(text):
         quoted, angled = match.groups()
         path = quoted if quoted is not None else angled

@@ -1,6 +1,7 @@
 #include "kernels/activation/activation.h"
 
 #include "kernels/activation/activation_cpu.h"
+#include "kernels/common/dispatch.h"
 
 namespace stemfabric {
 namespace {
@@ -13,19 +14,13 @@ void check_equal(const char* op, const char* name, const ConstTensorView& view,
            view.shape().to_string(), dtype_name(view.dtype()), shape.to_string());
 }
 
-void require_cpu(const char* op, const ExecutionContext& ctx) {
-  if (!ctx.is_cpu()) {
-    throw DeviceError("{} has no CUDA implementation in this build; run it on the CPU.", op);
-  }
-}
-
 }  // namespace
 
 void activation_forward(const ExecutionContext& ctx, const ActivationForwardArgs& args) {
   const char* op = "activation_forward";
   check_equal(op, "x", args.x, args.x.shape());
   check_equal(op, "y", args.y, args.x.shape());
-  require_cpu(op, ctx);
+  require_cpu(ctx, op);
   cpu::activation_forward(ctx, args);
 }
 
@@ -34,7 +29,7 @@ void activation_backward(const ExecutionContext& ctx, const ActivationBackwardAr
   check_equal(op, "x", args.x, args.x.shape());
   check_equal(op, "dy", args.dy, args.x.shape());
   check_equal(op, "dx", args.dx, args.x.shape());
-  require_cpu(op, ctx);
+  require_cpu(ctx, op);
   cpu::activation_backward(ctx, args);
 }
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/adam/adam_cpu.h"
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 
 namespace stemfabric {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention_cpu.h"
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 #include "runtime/core/check.h"
 
 namespace stemfabric {

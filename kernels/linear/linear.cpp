@@ -1,5 +1,6 @@
 #include "kernels/linear/linear.h"
 
+#include "kernels/common/dispatch.h"
 #include "kernels/linear/linear_cpu.h"
 
 namespace stemfabric {
@@ -24,12 +25,6 @@ void check_optional_vector(const char* op, const char* name, const ConstTensorVi
   }
 }
 
-void require_cpu(const char* op, const ExecutionContext& ctx) {
-  if (!ctx.is_cpu()) {
-    throw DeviceError("{} has no CUDA implementation in this build; run it on the CPU.", op);
-  }
-}
-
 }  // namespace
 
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
@@ -50,7 +45,7 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
   if (args.pre_activation) {
     check_matrix(op, "pre_activation", args.pre_activation, m, n);
   }
-  require_cpu(op, ctx);
+  require_cpu(ctx, op);
   cpu::linear_forward(ctx, args);
 }
 
@@ -68,7 +63,7 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
     check_matrix(op, "saved", args.saved, m, k);
     SF_CHECK(!args.accumulate, "{}: input_activation does not go with accumulate", op);
   }
-  require_cpu(op, ctx);
+  require_cpu(ctx, op);
   cpu::linear_backward_input(ctx, args);
 }
 
@@ -83,7 +78,7 @@ void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKer
   check_matrix(op, "dy", args.dy, m, n);
   check_matrix(op, "dkernel", args.dkernel, k, n);
   check_optional_vector(op, "dbias", args.dbias, n);
-  require_cpu(op, ctx);
+  require_cpu(ctx, op);
   cpu::linear_backward_kernel(ctx, args);
 }
 

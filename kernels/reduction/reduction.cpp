@@ -1,6 +1,6 @@
 #include "kernels/reduction/reduction.h"
 
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 #include "kernels/reduction/reduction_cpu.h"
 
 namespace stemfabric {

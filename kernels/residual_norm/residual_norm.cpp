@@ -1,6 +1,6 @@
 #include "kernels/residual_norm/residual_norm.h"
 
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 #include "kernels/residual_norm/residual_norm_cpu.h"
 
 namespace stemfabric {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 #include "kernels/rotary/rotary_cpu.h"
 #include "runtime/core/check.h"
 

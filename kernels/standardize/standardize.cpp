@@ -1,7 +1,8 @@
 #include "kernels/standardize/standardize.h"
 
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 #include "kernels/standardize/standardize_cpu.h"
+#include "kernels/standardize/standardize_cuda.h"
 
 namespace stemfabric {
 
@@ -16,8 +17,7 @@ void standardize(const ExecutionContext& ctx, const StandardizeArgs& args) {
   SF_CHECK(args.x.contiguous() && args.y.contiguous() && args.mean.contiguous() &&
                args.scale.contiguous(),
            "standardize: all tensors must be contiguous");
-  require_cpu(ctx, kOp);
-  cpu::standardize(ctx, args);
+  SF_DISPATCH(ctx, standardize, args);
 }
 
 }  // namespace stemfabric

@@ -1,6 +1,6 @@
 #include "kernels/stem_loss/stem_loss.h"
 
-#include "kernels/common/require_cpu.h"
+#include "kernels/common/dispatch.h"
 #include "kernels/stem_loss/stem_loss_cpu.h"
 
 namespace stemfabric {

@@ -2,6 +2,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
+#include <string_view>
+
 #include "runtime/core/check.h"
 #include "runtime/device/stream.h"
 
@@ -44,6 +47,12 @@ class CudaStream final : public Stream {
   }
   void wait(const Event& event) override {
     SF_CUDA_CHECK(cudaStreamWaitEvent(stream_, dynamic_cast<const CudaEvent&>(event).event(), 0));
+  }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    SF_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_));
+  }
+  void fill(void* at, unsigned char byte, std::size_t bytes) override {
+    SF_CUDA_CHECK(cudaMemsetAsync(at, byte, bytes, stream_));
   }
   void* native() const override { return stream_; }
 
@@ -92,6 +101,48 @@ std::string unavailable_reason() {
     return fmt::format("CUDA says: {}", cudaGetErrorString(status));
   }
   return count > 0 ? "" : "CUDA found no device";
+}
+
+namespace {
+
+bool launches_wait() {
+  static const bool wait = [] {
+    const char* value = std::getenv("STEMFABRIC_SYNC_LAUNCHES");
+    return value != nullptr && std::string_view(value) == "1";
+  }();
+  return wait;
+}
+
+void check_launch(cudaError_t status, const char* kernel, const Stream& stream) {
+  if (status != cudaSuccess) {
+    throw DeviceError("kernel {} on {}: {} ({}){}", kernel, stream.device().to_string(),
+                      cudaGetErrorString(status), cudaGetErrorName(status),
+                      launches_wait()
+                          ? ""
+                          : "; an earlier kernel may be at fault: STEMFABRIC_SYNC_LAUNCHES=1 makes "
+                            "every launch wait and names the right one");
+  }
+}
+
+}  // namespace
+
+void launch(const Stream& stream, const char* name, const void* kernel,
+            const std::array<unsigned, 3>& grid, const std::array<unsigned, 3>& block,
+            void** arguments, std::size_t dynamic_shared_bytes) {
+  constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+  if (dynamic_shared_bytes > kDefaultSharedBytes) {
+    check_launch(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(dynamic_shared_bytes)),
+                 name, stream);
+  }
+  auto* native = static_cast<cudaStream_t>(stream.native());
+  check_launch(
+      cudaLaunchKernel(kernel, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]),
+                       arguments, dynamic_shared_bytes, native),
+      name, stream);
+  if (launches_wait()) {
+    check_launch(cudaStreamSynchronize(native), name, stream);
+  }
 }
 
 std::unique_ptr<Stream> make_stream(int device) { return std::make_unique<CudaStream>(device); }

@@ -1,6 +1,8 @@
 // CUDA parts of the runtime; defined only in builds with CUDA (SF_HAVE_CUDA).
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +20,10 @@ std::string unavailable_reason();
 // Throws a DeviceError with the call, the device and CUDA's own words if status is not success.
 void check(int status, const char* expression, const char* file, int line);
 std::unique_ptr<Stream> make_stream(int device);
+// Launches a kernel; see kernels/common/launch.cuh. DeviceError that names it.
+void launch(const Stream& stream, const char* name, const void* kernel,
+            const std::array<unsigned, 3>& grid, const std::array<unsigned, 3>& block,
+            void** arguments, std::size_t dynamic_shared_bytes);
 
 }  // namespace stemfabric::cuda
 

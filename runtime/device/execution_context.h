@@ -21,6 +21,8 @@ class ExecutionContext {
   };
   ExecutionContext();  // the CPU with all its threads
   explicit ExecutionContext(const Options& options);
+  // On a stream of the caller's, whose device is used. Options::resource must be given.
+  ExecutionContext(std::unique_ptr<Stream> stream, const Options& options);
 
   Device device() const { return stream_->device(); }
   bool is_cpu() const { return device().kind == DeviceKind::kCpu; }

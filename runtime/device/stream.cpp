@@ -1,6 +1,7 @@
 #include "runtime/device/stream.h"
 
 #include <chrono>
+#include <cstring>
 
 #include "runtime/core/check.h"
 #include "runtime/device/device_cuda.h"
@@ -26,6 +27,12 @@ class CpuStream final : public Stream {
   void synchronize() override {}
   std::unique_ptr<Event> record() override { return std::make_unique<CpuEvent>(); }
   void wait(const Event& /*event*/) override {}
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    std::memmove(to, from, bytes);
+  }
+  void fill(void* at, unsigned char byte, std::size_t bytes) override {
+    std::memset(at, byte, bytes);
+  }
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // always idle and its events are time stamps.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 
 #include "runtime/device/device.h"
@@ -22,7 +23,11 @@ class Stream {
   Device device() const { return device_; }
   virtual void synchronize() = 0;
   virtual std::unique_ptr<Event> record() = 0;
-  virtual void wait(const Event& event) = 0;        // later work waits for the event
+  virtual void wait(const Event& event) = 0;  // later work waits for the event
+  // In stream order: `bytes` from one place to another, each on this device or the host; and the
+  // same byte everywhere. Host memory must stay valid until the stream has come so far.
+  virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
+  virtual void fill(void* at, unsigned char byte, std::size_t bytes) = 0;
   virtual void* native() const { return nullptr; }  // cudaStream_t on CUDA
 
  protected:

@@ -10,6 +10,10 @@ find_package(simdjson REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
+if(STEMFABRIC_BUILD_TESTS)
+  # The fibers of the host executor of kernels (kernels/simt).
+  find_package(boost_context REQUIRED CONFIG)
+endif()
 
 # CUDA, NCCL and MPI: AUTO uses them when they are there, ON insists, OFF never looks.
 set(STEMFABRIC_HAVE_CUDA OFF)
@@ -22,6 +26,8 @@ if(NOT STEMFABRIC_CUDA STREQUAL OFF)
     endif()
     enable_language(CUDA)
     set(CMAKE_CUDA_STANDARD 20)
+    # CMake 3.25 does not know this option of nvcc 12 and later.
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
     find_package(CUDAToolkit REQUIRED)
     set(STEMFABRIC_HAVE_CUDA ON)
   elseif(STEMFABRIC_CUDA STREQUAL ON)

@@ -30,7 +30,9 @@ endif()
 add_library(stemfabric_flags INTERFACE)
 target_compile_options(stemfabric_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
-    -Wno-missing-field-initializers -ffp-contract=off>)
+    -Wno-missing-field-initializers -ffp-contract=off>
+  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
+    -Xcompiler=-Wno-missing-field-initializers -DFMT_USE_CONSTEXPR=1>)  # which fmt 9 leaves out under nvcc
 if(STEMFABRIC_SANITIZE)
   # GCC 12 warns falsely inside <regex> when it instruments the code.
   target_compile_options(stemfabric_flags INTERFACE

@@ -1,24 +1,35 @@
-# sf_add_layer(name [DEPENDS targets...]): the static library stemfabric_<name> of one layer.
-# Every *.cpp below the folder belongs to it; *_cuda.cpp and *.cu only when CUDA is on.
+# sf_add_layer(name [DEPENDS targets...] [OBJECTS regex]): the static library stemfabric_<name> of one layer.
+# Every *.cpp below the folder belongs to it; *_cuda.cpp and *.cu only when CUDA is on. Folders cli/
+# (the executable) and simt/ (the host's stand-in for a GPU, tests only) are not part of it. Sources
+# that match OBJECTS are compiled as the object library stemfabric_<name>_objects, for other users.
 function(sf_add_layer name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "" "OBJECTS" "DEPENDS" ${ARGN})
   set(root ${CMAKE_SOURCE_DIR}/${name})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${root}/*.cpp)
   file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${root}/*.cu ${root}/*_cuda.cpp)
   list(FILTER sources EXCLUDE REGEX "_cuda\\.cpp$")
-  list(FILTER sources EXCLUDE REGEX "/cli/")
+  list(FILTER sources EXCLUDE REGEX "/${name}/(.*/)?(cli|simt)/")
   if(STEMFABRIC_HAVE_CUDA)
     list(APPEND sources ${cuda_sources})
+  endif()
+  if(ARG_OBJECTS)
+    set(objects ${sources})
+    list(FILTER objects INCLUDE REGEX ${ARG_OBJECTS})
+    list(FILTER sources EXCLUDE REGEX ${ARG_OBJECTS})
+    add_library(stemfabric_${name}_objects OBJECT ${objects})
+    target_link_libraries(stemfabric_${name}_objects PRIVATE ${ARG_DEPENDS} stemfabric_flags)
+    list(APPEND sources $<TARGET_OBJECTS:stemfabric_${name}_objects>)
   endif()
   add_library(stemfabric_${name} STATIC ${sources})
   target_include_directories(stemfabric_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(stemfabric_${name} PUBLIC ${ARG_DEPENDS} PRIVATE stemfabric_flags)
 endfunction()
 
-# sf_add_test(name SOURCES... LIBS...): one GoogleTest program, its cases known to ctest.
+# sf_add_test(name SOURCES... LIBS... [PREFIX p] [FILTER f]): one GoogleTest program, its cases (or
+# those that the filter lets through) known to ctest.
 function(sf_add_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "PREFIX;FILTER" "SOURCES;LIBS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} stemfabric_flags GTest::gtest GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 900)
+  gtest_discover_tests(${name} TEST_PREFIX "${ARG_PREFIX}" TEST_FILTER "${ARG_FILTER}" DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 900)
 endfunction()

@@ -94,7 +94,7 @@ TEST(Activation, GradientMayReplaceItsInput) {
   auto in_place = GuardedTensor::random({2, 50}, 2);
   const auto dy = GuardedTensor::random({2, 50}, 2);
   GuardedTensor dx({2, 50}, DType::kF32);
-  const auto& ctx = cpu_context();
+  const auto& ctx = test_context();
   const auto act = Activation::kReluQuantum;
   activation_backward(ctx, {.activation = act, .x = x.view(), .dy = dy.view(), .dx = dx.view()});
   activation_backward(
@@ -119,8 +119,8 @@ TEST(Activation, AgreesWithTheRecordedValues) {
   GuardedTensor dx({n}, DType::kF32);
   const auto act = Activation::kReluQuantum;
   for_each_simd_level([&] {
-    activation_forward(cpu_context(), {.activation = act, .x = x.view(), .y = y.view()});
-    activation_backward(cpu_context(),
+    activation_forward(test_context(), {.activation = act, .x = x.view(), .y = y.view()});
+    activation_backward(test_context(),
                         {.activation = act, .x = x.view(), .dy = ones.view(), .dx = dx.view()});
     int positive = 0;
     for (int64_t i = 0; i < n; ++i) {
@@ -141,10 +141,10 @@ TEST(ActivationContract, NamesTheTensorAtFault) {
   const auto x = GuardedTensor::random({4, 5}, 1);
   GuardedTensor other({5, 4}, DType::kF32);
   expect_contract_error({"activation_forward", "y", "[5, 4]", "[4, 5]"}, [&] {
-    activation_forward(cpu_context(), {.x = x.view(), .y = other.view()});
+    activation_forward(test_context(), {.x = x.view(), .y = other.view()});
   });
   expect_contract_error({"activation_backward", "dy", "missing"}, [&] {
-    activation_backward(cpu_context(), {.x = x.view(), .dx = other.view()});
+    activation_backward(test_context(), {.x = x.view(), .dx = other.view()});
   });
 }
 

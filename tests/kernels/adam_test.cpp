@@ -57,12 +57,12 @@ TEST(Adam, FirstStepIsTheLearningRate) {
     GuardedTensor v = GuardedTensor::filled({3}, DType::kF32, 0);
     GuardedTensor g({3}, DType::kF32);
     g.assign(std::vector<double>{100.0, -1.0, 0.0});
-    adam_step(cpu_context(), {.parameter = w.view(),
-                              .m = m.view(),
-                              .v = v.view(),
-                              .gradient = g.view(),
-                              .lr = 0.01,
-                              .form = form});
+    adam_step(test_context(), {.parameter = w.view(),
+                               .m = m.view(),
+                               .v = v.view(),
+                               .gradient = g.view(),
+                               .lr = 0.01,
+                               .form = form});
     EXPECT_NEAR(w.get(0), -0.01, 1e-7);
     EXPECT_NEAR(w.get(1), 0.01, 1e-7);
     EXPECT_EQ(w.get(2), 0.0);
@@ -77,13 +77,13 @@ TEST(Adam, FormsDifferInWhatEpsilonIsComparedWith) {
     GuardedTensor m = GuardedTensor::filled({1}, DType::kF32, 0);
     GuardedTensor v = GuardedTensor::filled({1}, DType::kF32, 0);
     const GuardedTensor g = GuardedTensor::filled({1}, DType::kF32, 0.01);
-    adam_step(cpu_context(), {.parameter = w.view(),
-                              .m = m.view(),
-                              .v = v.view(),
-                              .gradient = g.view(),
-                              .lr = 1,
-                              .epsilon = 0.01,
-                              .form = form});
+    adam_step(test_context(), {.parameter = w.view(),
+                               .m = m.view(),
+                               .v = v.view(),
+                               .gradient = g.view(),
+                               .lr = 1,
+                               .epsilon = 0.01,
+                               .form = form});
     step[form == AdamForm::kKeras] = w.get(0);
   }
   EXPECT_NEAR(step[0], -0.5, 1e-6);
@@ -98,7 +98,7 @@ TEST(Adam, ANanGradientSpoilsItsOwnElementOnly) {
   GuardedTensor g = GuardedTensor::random({n}, 2);
   g.set(7, kNaN);
   g.set(49, kInf);
-  adam_step(cpu_context(),
+  adam_step(test_context(),
             {.parameter = w.view(), .m = m.view(), .v = v.view(), .gradient = g.view()});
   expect_non_finite_exactly("parameter", w.values(), [](int64_t i) { return i == 7 || i == 49; });
 }
@@ -118,7 +118,7 @@ TEST(Adam, EmaFollowsTheFormulaAndSettlesOnTheParameter) {
   GuardedTensor settled = GuardedTensor::random({64}, 3);
   const GuardedTensor same = GuardedTensor::random({64}, 3);
   for (int i = 0; i < 1000; ++i) {
-    ema_update(cpu_context(), {.average = settled.view(), .parameter = same.view()});
+    ema_update(test_context(), {.average = settled.view(), .parameter = same.view()});
   }
   EXPECT_EQ(settled.values(), same.values());
 }
@@ -127,10 +127,10 @@ TEST(Adam, RefusesImpossibleSettings) {
   GuardedTensor w({4}, DType::kF32), m({4}, DType::kF32), v({4}, DType::kF32), g({4}, DType::kF32);
   AdamArgs args = {.parameter = w.view(), .m = m.view(), .v = v.view(), .gradient = g.view()};
   args.step = 0;
-  expect_contract_error({"adam_step", "step is 0"}, [&] { adam_step(cpu_context(), args); });
+  expect_contract_error({"adam_step", "step is 0"}, [&] { adam_step(test_context(), args); });
   args.step = 1;
   args.beta2 = 1.0;
-  expect_contract_error({"adam_step", "beta2 is 1"}, [&] { adam_step(cpu_context(), args); });
+  expect_contract_error({"adam_step", "beta2 is 1"}, [&] { adam_step(test_context(), args); });
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ TEST_P(AttentionGoldenTest, OutputsAndGradients) {
 // stats holds m, l, w, g: m/√D + ln l is the log-sum-exp of the scores, w = γ / z2.
 TEST_P(AttentionGoldenTest, SavedStatistics) {
   AttentionRun run(golden_.problem, golden_.dropout);
-  run.forward(cpu_context());
+  run.forward(test_context());
   const std::vector<double> stats = run.stats.values();
   const AttentionProblem& p = golden_.problem;
   for (std::size_t row = 0; row < golden_.lse.size(); ++row) {

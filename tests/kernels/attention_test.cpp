@@ -54,9 +54,9 @@ TEST_P(AttentionTest, FollowsTheFormula) {
 
 TEST_P(AttentionTest, InferenceGivesTheBitsOfTraining) {
   AttentionRun run(problem_, dropout_of(GetParam().dropout), layout_);
-  run.forward(cpu_context());
+  run.forward(test_context());
   const std::vector<double> training = run.o.values();
-  run.inference(cpu_context(2));
+  run.inference(test_context(2));
   EXPECT_EQ(run.o.values(), training);
 }
 
@@ -156,7 +156,7 @@ TEST_P(AttentionInvarianceTest, ConstantAddedToAllKeys) {
 TEST_P(AttentionInvarianceTest, ConstantValuesGiveTheRowSum) {
   problem_.v.assign(problem_.v.size(), 1.0);
   AttentionRun run(problem_);
-  run.inference(cpu_context());
+  run.inference(test_context());
   const AttentionResult<double> oracle = attention_oracle<double>(problem_);
   expect_within_bound("o", run.o.values(), widen(attention_oracle<float>(problem_).o), oracle.o);
   const double h1 = 0.3 * (2 / (1 + std::exp(-1.0)) - 1) + 0.3 * std::tanh(1.0) + 0.4;
@@ -219,7 +219,7 @@ TEST_P(AttentionInvarianceTest, NaNStaysWhereItBelongs) {
   const auto spoil = [&](std::vector<double>& x, auto&& spoiled) {
     const double before = std::exchange(x[static_cast<std::size_t>(p.offset(1, 17, 1) + 3)], kNaN);
     AttentionRun run(p);
-    run.inference(cpu_context());
+    run.inference(test_context());
     expect_non_finite_exactly("o", run.o.values(), spoiled);
     x[static_cast<std::size_t>(p.offset(1, 17, 1) + 3)] = before;
   };
@@ -257,7 +257,7 @@ TEST(AttentionLong, FourThousand) {
     SCOPED_TRACE(activation_name(activation));
     const AttentionProblem p = long_problem(activation, 4096, 16);
     AttentionRun run(p);
-    run.run(cpu_context(2));
+    run.run(test_context(2));
     clear_other_rows(p, run.o);
     expect_attention(run, p, attention_oracle<double>(p));
   }
@@ -266,7 +266,7 @@ TEST(AttentionLong, FourThousand) {
 TEST(AttentionLong, SixteenThousandForward) {
   const AttentionProblem p = long_problem(AttentionActivation::kSuperpositionCentered, 16384, 8);
   AttentionRun run(p);
-  run.inference(cpu_context(2));
+  run.inference(test_context(2));
   clear_other_rows(p, run.o);
   expect_within_bound("o", run.o.values(), widen(attention_oracle<float>(p).o),
                       attention_oracle<double>(p).o);
@@ -365,7 +365,7 @@ class AttentionContractTest : public testing::Test {
   AttentionForwardArgs args_ = {.q = q_.view(), .k = k_.view(), .v = v_.view(), .o = o_.view()};
 
   void refuses(const std::vector<std::string>& parts) {
-    expect_contract_error(parts, [&] { attention_forward(cpu_context(), args_); });
+    expect_contract_error(parts, [&] { attention_forward(test_context(), args_); });
   }
 };
 
@@ -413,7 +413,7 @@ TEST_F(AttentionContractTest, EmptyBatch) {
   GuardedTensor none({0, 5, 3, 8}, DType::kF32);
   args_.q = args_.k = args_.v = none.view();
   args_.o = none.view();
-  attention_forward(cpu_context(), args_);
+  attention_forward(test_context(), args_);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ class ContractCheck {
   using Op = void (*)(const ExecutionContext&, const Args&);
   // `valid` must be accepted as it is.
   ContractCheck(const char* name, Op op, const Args& valid) : name_(name), op_(op), valid_(valid) {
-    EXPECT_NO_THROW(op_(cpu_context(), valid_)) << name;
+    EXPECT_NO_THROW(op_(test_context(), valid_)) << name;
   }
 
   template <bool kConst>
@@ -73,7 +73,7 @@ class ContractCheck {
     Args args = valid_;
     args.*view = bad;
     expect_contract_error({std::string(name_) + ": " + name + " " + what},
-                          [&] { op_(cpu_context(), args); });
+                          [&] { op_(test_context(), args); });
   }
 
   const char* name_;
@@ -273,19 +273,19 @@ TEST_F(Contract, ResidualNormRefusesHalfOfWhatBelongsTogether) {
   ResidualNormForwardArgs args = valid;
   args.mean = make({4});
   expect_contract_error({"residual_norm_forward", "mean and rstd"},
-                        [&] { residual_norm_forward(cpu_context(), args); });
+                        [&] { residual_norm_forward(test_context(), args); });
   for (float p : {-0.1f, 1.0f, 0.999999f}) {
     args = valid;
     args.dropout.p = p;
     expect_contract_error({"residual_norm_forward", "dropout.p"},
-                          [&] { residual_norm_forward(cpu_context(), args); });
+                          [&] { residual_norm_forward(test_context(), args); });
   }
   args = valid;
   args.tokens_per_sample = 0;
   expect_contract_error({"residual_norm_forward", "tokens_per_sample is 0"},
-                        [&] { residual_norm_forward(cpu_context(), args); });
+                        [&] { residual_norm_forward(test_context(), args); });
   expect_contract_error({"residual_norm_backward", "dy and dsum"}, [&] {
-    residual_norm_backward(cpu_context(), {.dresidual = make({4, 5})});
+    residual_norm_backward(test_context(), {.dresidual = make({4, 5})});
   });
 }
 
@@ -341,17 +341,17 @@ TEST_F(Contract, StridesAreChecked) {
   const TensorView x = make({4, 8});
   const TensorView turned(x.data(), DType::kF32, {8, 4}, {1, 8});
   expect_contract_error({"column_sum", "last stride of x is 8"}, [&] {
-    column_sum(cpu_context(), {.x = turned, .out = make({1, 4})});
+    column_sum(test_context(), {.x = turned, .out = make({1, 4})});
   });
   expect_contract_error({"residual_norm_forward", "residual must be contiguous"}, [&] {
-    residual_norm_forward(cpu_context(), {.residual = x.slice(1, 0, 4), .sum = make({4, 4})});
+    residual_norm_forward(test_context(), {.residual = x.slice(1, 0, 4), .sum = make({4, 4})});
   });
   const TensorView spread(x.data(), DType::kF32, {1, 1, 2, 4}, {16, 16, 1, 2});
   const TensorView dense = make({1, 1, 2, 4});
   const TensorView count = make({1}, DType::kF64);
   expect_contract_error({"stem_loss", "last stride of target is 2"}, [&] {
     stem_loss(
-        cpu_context(),
+        test_context(),
         {.prediction = dense, .target = spread, .count = count, .loss = count, .weighted = count});
   });
 }

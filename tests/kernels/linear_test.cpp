@@ -188,13 +188,13 @@ TEST(LinearNonFinite, StaysInItsRow) {
     GuardedTensor y({14, 35}, DType::kF32);
     x.set(3 * 20 + 7, kNaN);
     x.set(12 * 20, kInf);
-    linear_forward(cpu_context(), {.x = x.view(), .kernel = kernel.view(), .y = y.view()});
+    linear_forward(test_context(), {.x = x.view(), .kernel = kernel.view(), .y = y.view()});
     expect_non_finite_exactly("y", y.values(),
                               [](int64_t i) { return i / 35 == 3 || i / 35 == 12; });
-    linear_forward(cpu_context(), {.x = x.view(),
-                                   .kernel = kernel.view(),
-                                   .y = y.view(),
-                                   .activation = Activation::kReluQuantum});
+    linear_forward(test_context(), {.x = x.view(),
+                                    .kernel = kernel.view(),
+                                    .y = y.view(),
+                                    .activation = Activation::kReluQuantum});
     expect_non_finite_exactly("y", y.values(),
                               [](int64_t i) { return i / 35 == 3 || i / 35 == 12; });
   });
@@ -206,7 +206,7 @@ TEST(LinearViews, ColumnSliceOfAWiderKernel) {
   auto wide = GuardedTensor::random({8, 30}, 2);
   GuardedTensor whole({9, 30}, DType::kF32);
   GuardedTensor part({9, 7}, DType::kF32);
-  const auto& ctx = cpu_context();
+  const auto& ctx = test_context();
   linear_forward(ctx, {.x = x.view(), .kernel = wide.view(), .y = whole.view()});
   linear_forward(ctx, {.x = x.view(), .kernel = wide.view().slice(1, 11, 7), .y = part.view()});
   for (int64_t i = 0; i < part.elements(); ++i) {
@@ -219,7 +219,7 @@ TEST(LinearContract, NamesTheTensorAtFault) {
   const auto kernel = GuardedTensor::random({5, 3}, 2);
   GuardedTensor y({4, 3}, DType::kF32);
   GuardedTensor small({4, 2}, DType::kF32);
-  const auto& ctx = cpu_context();
+  const auto& ctx = test_context();
   expect_contract_error({"linear_forward", "kernel", "[4, 5]"}, [&] {
     linear_forward(ctx, {.x = x.view(), .kernel = x.view(), .y = y.view()});
   });

@@ -142,11 +142,11 @@ GuardedTensor mask_of(int64_t rows, int64_t channels, int64_t tokens,
   const GuardedTensor ones = GuardedTensor::filled({rows, channels}, DType::kF32, 1);
   const GuardedTensor zeros = GuardedTensor::filled({rows, channels}, DType::kF32, 0);
   GuardedTensor sum({rows, channels}, DType::kF32);
-  residual_norm_forward(cpu_context(), {.x = ones.view(),
-                                        .residual = zeros.view(),
-                                        .sum = sum.view(),
-                                        .dropout = dropout,
-                                        .tokens_per_sample = tokens});
+  residual_norm_forward(test_context(), {.x = ones.view(),
+                                         .residual = zeros.view(),
+                                         .sum = sum.view(),
+                                         .dropout = dropout,
+                                         .tokens_per_sample = tokens});
   return sum;
 }
 
@@ -171,11 +171,11 @@ TEST(ResidualNorm, DropoutKeepsTheShareItSaysAndForwardAndBackwardAgree) {
   EXPECT_NEAR(kept, 0.9 * 131072, 543);
   const GuardedTensor ones = GuardedTensor::filled({512, 256}, DType::kF32, 1);
   GuardedTensor dresidual({512, 256}, DType::kF32), dx({512, 256}, DType::kF32);
-  residual_norm_backward(cpu_context(), {.dsum = ones.view(),
-                                         .dresidual = dresidual.view(),
-                                         .dx = dx.view(),
-                                         .dropout = dropout,
-                                         .tokens_per_sample = 64});
+  residual_norm_backward(test_context(), {.dsum = ones.view(),
+                                          .dresidual = dresidual.view(),
+                                          .dx = dx.view(),
+                                          .dropout = dropout,
+                                          .tokens_per_sample = 64});
   EXPECT_EQ(dx.values(), mask);
   EXPECT_EQ(dresidual.values(), ones.values());
 }
@@ -187,11 +187,11 @@ TEST(ResidualNorm, ALargeMeanCostsNoAccuracy) {
   const GuardedTensor gamma = GuardedTensor::filled({c}, DType::kF32, 1);
   const GuardedTensor beta = GuardedTensor::filled({c}, DType::kF32, 0);
   GuardedTensor sum({8, c}, DType::kF32), y({8, c}, DType::kF32);
-  residual_norm_forward(cpu_context(), {.residual = residual.view(),
-                                        .gamma = gamma.view(),
-                                        .beta = beta.view(),
-                                        .sum = sum.view(),
-                                        .y = y.view()});
+  residual_norm_forward(test_context(), {.residual = residual.view(),
+                                         .gamma = gamma.view(),
+                                         .beta = beta.view(),
+                                         .sum = sum.view(),
+                                         .y = y.view()});
   ResidualNormShape shape = shape_of({"", 8, c});
   const auto oracle =
       residual_norm_oracle<double>(shape, {}, read(residual), read(gamma), read(beta));
@@ -219,10 +219,10 @@ TEST(ResidualNorm, InPlaceGivesTheSameBits) {
                                      .mean = mean.view(),
                                      .rstd = rstd.view(),
                                      .dropout = dropout};
-  residual_norm_forward(cpu_context(), forward);
+  residual_norm_forward(test_context(), forward);
   const auto apart = y.values();
   forward.sum = residual.view();
-  residual_norm_forward(cpu_context(), forward);
+  residual_norm_forward(test_context(), forward);
   EXPECT_EQ(residual.values(), sum.values());
   EXPECT_EQ(y.values(), apart);
 
@@ -242,17 +242,17 @@ TEST(ResidualNorm, InPlaceGivesTheSameBits) {
                                        .dgamma = dgamma.view(),
                                        .dbeta = dbeta.view(),
                                        .dropout = dropout};
-  residual_norm_backward(cpu_context(), backward);
+  residual_norm_backward(test_context(), backward);
   const auto expected = dresidual.values();
   const auto expected_dx = dx.values();
   const auto start = dsum.values();
   backward.dresidual = dsum.view();
-  residual_norm_backward(cpu_context(), backward);
+  residual_norm_backward(test_context(), backward);
   EXPECT_EQ(dsum.values(), expected);
   EXPECT_EQ(dx.values(), expected_dx);
   dsum.assign(start);
   backward.dresidual = dy.view();
-  residual_norm_backward(cpu_context(), backward);
+  residual_norm_backward(test_context(), backward);
   EXPECT_EQ(dy.values(), expected);
 }
 
@@ -274,13 +274,13 @@ TEST(ResidualNorm, ANanStaysInItsRowAndADroppedOneIsGone) {
   const GuardedTensor residual = GuardedTensor::random({m, c}, 2);
   const GuardedTensor gamma = GuardedTensor::filled({c}, DType::kF32, 1);
   GuardedTensor sum({m, c}, DType::kF32), y({m, c}, DType::kF32);
-  residual_norm_forward(cpu_context(), {.x = x.view(),
-                                        .residual = residual.view(),
-                                        .gamma = gamma.view(),
-                                        .beta = gamma.view(),
-                                        .sum = sum.view(),
-                                        .y = y.view(),
-                                        .dropout = dropout});
+  residual_norm_forward(test_context(), {.x = x.view(),
+                                         .residual = residual.view(),
+                                         .gamma = gamma.view(),
+                                         .beta = gamma.view(),
+                                         .sum = sum.view(),
+                                         .y = y.view(),
+                                         .dropout = dropout});
   expect_non_finite_exactly("sum", sum.values(), [&](int64_t i) { return i == 3 * c + kept; });
   expect_non_finite_exactly("y", y.values(), [&](int64_t i) { return i / c == 3; });
 }

@@ -45,8 +45,8 @@ TEST_P(RotaryTest, InverseTurnsBack) {
   const RotaryCase& c = GetParam();
   GuardedTensor x = GuardedTensor::random({c.batch, c.tokens, c.heads, c.dim}, 2, -1, 1, c.layout);
   const std::vector<double> before = x.values();
-  rotary(cpu_context(), {.x = x.view(), .base = c.base});
-  rotary(cpu_context(), {.x = x.view(), .base = c.base, .inverse = true});
+  rotary(test_context(), {.x = x.view(), .base = c.base});
+  rotary(test_context(), {.x = x.view(), .base = c.base, .inverse = true});
   expect_within_bound("x", x.values(), before, before, {.ulps = 8});
 }
 
@@ -61,7 +61,7 @@ TEST(Rotary, ScoresDependOnTheDistance) {
     for (int64_t i = 0; i < x.elements(); ++i) {
       x.set(i, row[static_cast<std::size_t>(i % kDim)]);
     }
-    rotary(cpu_context(), {.x = x.view()});
+    rotary(test_context(), {.x = x.view()});
     return x.values();
   };
   const std::vector<double> queries = turned(q);
@@ -83,7 +83,7 @@ TEST(Rotary, ScoresDependOnTheDistance) {
 TEST(Rotary, RefusesOddDimensions) {
   GuardedTensor x = GuardedTensor::random({1, 2, 1, 3}, 1);
   expect_contract_error({"rotary", "last dimension", "3"},
-                        [&] { rotary(cpu_context(), {.x = x.view()}); });
+                        [&] { rotary(test_context(), {.x = x.view()}); });
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ TEST(Standardize, WorksInPlaceAndPassesNonFiniteValuesOn) {
   x.set(5, kInf);
   const GuardedTensor mean = GuardedTensor::filled({3}, DType::kF32, 1);
   const GuardedTensor scale = GuardedTensor::filled({3}, DType::kF32, 2);
-  standardize(cpu_context(),
+  standardize(test_context(),
               {.x = x.view(), .mean = mean.view(), .scale = scale.view(), .y = x.view()});
   EXPECT_EQ(x.get(0), 8);
   expect_non_finite_exactly("y", x.values(), [](int64_t i) { return i == 1 || i == 5; });
@@ -52,7 +52,7 @@ TEST(Standardize, RefusesWrongShapes) {
   const GuardedTensor stats = GuardedTensor::random({2}, 1);
   GuardedTensor y({4, 3}, DType::kF32);
   expect_contract_error({"standardize", "mean", "[2]"}, [&] {
-    standardize(cpu_context(),
+    standardize(test_context(),
                 {.x = x.view(), .mean = stats.view(), .scale = stats.view(), .y = y.view()});
   });
 }

@@ -97,14 +97,14 @@ TEST_P(StemLossTest, FollowsTheFormula) {
 TEST_P(StemLossTest, WithoutGradientTheLossHasTheSameBits) {
   const StemLossCase& c = GetParam();
   Problem p(c);
-  stem_count(cpu_context(), p.count_args(c));
+  stem_count(test_context(), p.count_args(c));
   StemLossArgs args = p.loss_args(c);
-  stem_loss(cpu_context(), args);
+  stem_loss(test_context(), args);
   const auto with_gradient = p.weighted.values();
   p.loss.assign(std::vector<double>(static_cast<std::size_t>(c.s), 0.0));
   p.weighted.assign(std::vector<double>(static_cast<std::size_t>(c.s), 0.0));
   args.gradient = TensorView();
-  stem_loss(cpu_context(), args);
+  stem_loss(test_context(), args);
   EXPECT_EQ(p.weighted.values(), with_gradient);
 }
 
@@ -138,8 +138,8 @@ TEST(StemLoss, AbsentElementsDoNotLeak) {
       }
     }
     for (Problem* p : {&clean, &spoiled}) {
-      stem_count(cpu_context(), p->count_args(c));
-      stem_loss(cpu_context(), p->loss_args(c));
+      stem_count(test_context(), p->count_args(c));
+      stem_loss(test_context(), p->loss_args(c));
     }
     EXPECT_EQ(spoiled.count.values(), clean.count.values());
     EXPECT_EQ(spoiled.loss.values(), clean.loss.values());
@@ -158,8 +158,8 @@ TEST(StemLoss, APresentNanReachesItsStemAndItsGradientOnly) {
   Problem p(c);
   const int64_t spoiled = 2 * 120 + 77;
   p.prediction.set(spoiled, kNaN);
-  stem_count(cpu_context(), p.count_args(c));
-  stem_loss(cpu_context(), p.loss_args(c));
+  stem_count(test_context(), p.count_args(c));
+  stem_loss(test_context(), p.loss_args(c));
   expect_non_finite_exactly("loss", p.loss.values(), [](int64_t s) { return s == 2; });
   expect_non_finite_exactly("gradient", p.gradient.values(),
                             [&](int64_t i) { return i == spoiled; });
@@ -172,8 +172,8 @@ TEST(StemLoss, AStemWithNothingPresentHasLossAndGradientZero) {
     p.target_mask.set(1 * 2 * 3 * 17 + i, 0);
     p.target.set(1 * 2 * 3 * 17 + i, kNaN);
   }
-  stem_count(cpu_context(), p.count_args(c));
-  stem_loss(cpu_context(), p.loss_args(c));
+  stem_count(test_context(), p.count_args(c));
+  stem_loss(test_context(), p.loss_args(c));
   EXPECT_EQ(p.count.get(1), 0.0);
   EXPECT_EQ(p.loss.get(1), 0.0);
   EXPECT_EQ(p.weighted.get(1), 0.0);
@@ -187,8 +187,8 @@ TEST(StemLoss, AStemWithNothingPresentHasLossAndGradientZero) {
 TEST(StemLoss, MicroBatchesShareADenominator) {
   const StemLossCase c = {"", 2, 4, 3, 20};
   Problem whole(c);
-  stem_count(cpu_context(), whole.count_args(c));
-  stem_loss(cpu_context(), whole.loss_args(c));
+  stem_count(test_context(), whole.count_args(c));
+  stem_loss(test_context(), whole.loss_args(c));
   Problem parts(c);
   StemLossArgs args = parts.loss_args(c);
   for (int64_t half = 0; half < 2; ++half) {
@@ -196,7 +196,7 @@ TEST(StemLoss, MicroBatchesShareADenominator) {
     count.shape = Shape({2, 2, 3, 20});
     count.target_mask = count.target_mask.slice(1, 2 * half, 2);
     count.key_mask = count.key_mask.slice(0, 2 * half, 2);
-    stem_count(cpu_context(), count);
+    stem_count(test_context(), count);
   }
   EXPECT_EQ(parts.count.values(), whole.count.values());
   for (int64_t half = 0; half < 2; ++half) {
@@ -207,7 +207,7 @@ TEST(StemLoss, MicroBatchesShareADenominator) {
     part.gradient = part.gradient.slice(1, 2 * half, 2);
     part.key_mask = part.key_mask.slice(0, 2 * half, 2);
     part.weight = part.weight.slice(0, 2 * half, 2);
-    stem_loss(cpu_context(), part);
+    stem_loss(test_context(), part);
   }
   EXPECT_EQ(parts.gradient.values(), whole.gradient.values());
   for (int64_t s = 0; s < 2; ++s) {

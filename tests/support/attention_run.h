@@ -20,7 +20,7 @@ class AttentionRun {
   void backward(const ExecutionContext& ctx);
   // Both, with several numbers of threads; the bits must agree.
   void run_repeatably();
-  void run(const ExecutionContext& ctx = cpu_context()) {
+  void run(const ExecutionContext& ctx = test_context()) {
     forward(ctx);
     backward(ctx);
   }

@@ -112,7 +112,13 @@ std::byte* GuardedTensor::element(int64_t index) const {
          offset * static_cast<int64_t>(dtype_size(view_.dtype()));
 }
 
+std::vector<std::byte> GuardedTensor::bytes() const {
+  wait_for_ops();
+  return {memory_.begin(), memory_.end()};
+}
+
 double GuardedTensor::get(int64_t index) const {
+  wait_for_ops();
   const std::byte* at = element(index);
   switch (view_.dtype()) {
     case DType::kF32:
@@ -129,6 +135,7 @@ double GuardedTensor::get(int64_t index) const {
 }
 
 void GuardedTensor::set(int64_t index, double value) {
+  wait_for_ops();
   std::byte* at = element(index);
   switch (view_.dtype()) {
     case DType::kF32:
@@ -161,6 +168,7 @@ void GuardedTensor::assign(std::span<const double> values) {
 }
 
 bool GuardedTensor::intact() const {
+  wait_for_ops();
   for (std::size_t i = 0; i < memory_.size(); ++i) {
     if (!is_element_[i] && memory_[i] != kGuard) {
       return false;
@@ -171,16 +179,8 @@ bool GuardedTensor::intact() const {
 
 void GuardedTensor::restore(const std::vector<std::byte>& bytes) {
   SF_CHECK(bytes.size() == memory_.size());
+  wait_for_ops();
   std::copy(bytes.begin(), bytes.end(), memory_.begin());  // in place: views stay valid
-}
-
-const ExecutionContext& cpu_context(int threads) {
-  static std::map<int, std::unique_ptr<ExecutionContext>> contexts;
-  auto& context = contexts[threads];
-  if (!context) {
-    context = std::make_unique<ExecutionContext>(ExecutionContext::Options{.threads = threads});
-  }
-  return *context;
 }
 
 void run_repeatably(const std::vector<GuardedTensor*>& outputs,
@@ -196,7 +196,7 @@ void run_repeatably(const std::vector<GuardedTensor*>& outputs,
       for (std::size_t i = 0; i < outputs.size(); ++i) {
         outputs[i]->restore(initial[i]);
       }
-      op(cpu_context(threads));
+      op(test_context(threads));
       for (std::size_t i = 0; i < outputs.size(); ++i) {
         if (first[i].empty()) {
           first[i] = outputs[i]->bytes();

@@ -38,6 +38,23 @@ struct Layout {
   int64_t row_gap = 0;     // unused elements after each innermost row
 };
 
+// Memory that both the ops of test_context() and the test reach, and waiting until the ops are
+// done; defined beside test_context().
+void* allocate_test_memory(std::size_t bytes);
+void free_test_memory(void* memory) noexcept;
+void wait_for_ops();
+
+template <typename T>
+struct TestMemory {
+  using value_type = T;
+  TestMemory() = default;
+  template <typename U>
+  TestMemory(const TestMemory<U>& /*other*/) {}  // NOLINT(google-explicit-constructor)
+  T* allocate(std::size_t n) { return static_cast<T*>(allocate_test_memory(n * sizeof(T))); }
+  void deallocate(T* memory, std::size_t /*n*/) noexcept { free_test_memory(memory); }
+  bool operator==(const TestMemory&) const = default;
+};
+
 class GuardedTensor {
  public:
   // All elements NaN (floating point) or 0xFF bytes (integers). The first element lies one element
@@ -68,19 +85,22 @@ class GuardedTensor {
   bool intact() const;
 
   // All bytes, for comparing bits and putting contents back.
-  const std::vector<std::byte>& bytes() const { return memory_; }
+  std::vector<std::byte> bytes() const;
   void restore(const std::vector<std::byte>& bytes);
 
  private:
   std::byte* element(int64_t index) const;
 
-  std::vector<std::byte> memory_;
+  std::vector<std::byte, TestMemory<std::byte>> memory_;
   std::vector<bool> is_element_;  // per byte of memory_
   TensorView view_;
 };
 
-// One CPU context per number of threads, kept for the whole program.
-const ExecutionContext& cpu_context(int threads = 1);
+// Where the program's ops run, kept for the whole program; every variant must give the same bits.
+// Which one it is, the program is linked with (tests/support/contexts, tests/simt): the CPU with
+// 1, 2, … threads; a GPU; or the GPU's kernels on the SIMT executor, in another order of threads
+// for each variant.
+const ExecutionContext& test_context(int variant = 1);
 
 // Runs `op` with 1, 2 and 3 threads, twice each, from the same initial contents of `outputs`, and
 // expects the same bits every time. Afterwards `outputs` hold the result.

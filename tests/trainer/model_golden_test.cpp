@@ -117,7 +117,7 @@ class ModelGolden : public testing::TestWithParam<std::string> {
                                  [](const Json& c) { return c.at("name").get<std::string>(); })),
         batch_(golden().at("B")),
         tokens_(golden().at("T")),
-        model_(cpu_context(2), golden_config(golden().at("config"), test_.at("activation")),
+        model_(test_context(2), golden_config(golden().at("config"), test_.at("activation")),
                {.batch = batch_, .tokens = tokens_, .training = true}),
         x_(narrow<float>(read_values("tiny/x.npy"))) {
     load_parameters();
@@ -200,7 +200,7 @@ class ModelGolden : public testing::TestWithParam<std::string> {
         });
   }
 
-  const ExecutionContext& ctx_ = cpu_context(2);
+  const ExecutionContext& ctx_ = test_context(2);
   const Json& test_;
   int64_t batch_;
   int64_t tokens_;

@@ -87,7 +87,7 @@ constexpr Separator::StepRandom kRandom{.seed = 11, .step = 5, .sample0 = 3};
 
 struct Problem {
   explicit Problem(const ModelConfig& config, int threads = 2)
-      : model(cpu_context(threads), config, {.batch = 3, .tokens = 7, .training = true}),
+      : model(test_context(threads), config, {.batch = 3, .tokens = 7, .training = true}),
         batch(config, 3, 7, 21) {
     randomize(model, 4);
     for (int64_t f = 0; f < config.input_dim; ++f) {
@@ -152,7 +152,7 @@ TEST_P(SeparatorVariant, ForwardFollowsTheFormulas) {
 // the tolerance is what rounding of a model of this size costs, not that of the differences.
 TEST_P(SeparatorVariant, GradientsAreThoseOfTheLoss) {
   Problem p(config());
-  const StepLoss loss = forward_backward(cpu_context(2), p.model, p.batch, kRandom);
+  const StepLoss loss = forward_backward(test_context(2), p.model, p.batch, kRandom);
   ModelOracle oracle = p.oracle(true);
   const LossOracle loss_oracle = p.loss_oracle();
   const std::vector<double> x = widen(p.batch.x);
@@ -174,7 +174,7 @@ TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
   std::vector<float> gradients;
   for (const int threads : {1, 2, 3}) {
     Problem p(config(), threads);
-    const ExecutionContext& ctx = cpu_context(threads);
+    const ExecutionContext& ctx = test_context(threads);
     const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), true, kRandom);
     const std::vector<float> values = block_values(prediction);
     run_loss(ctx, prediction, p.batch.loss, p.model.output_gradient());
@@ -191,7 +191,7 @@ TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
 // Two halves that share the denominators of the loss and continue the sample numbers add up to the
 // gradient of the whole: dropout does not see the split either.
 TEST_P(SeparatorVariant, AccumulatedGradientsEqualThoseOfOneBatch) {
-  const ExecutionContext& ctx = cpu_context(2);
+  const ExecutionContext& ctx = test_context(2);
   Problem p(config());
   const int64_t outputs = p.model.config().output_dim;
   std::vector<double> count(kStemCount, 0.0);
@@ -259,7 +259,7 @@ TEST_P(SeparatorVariant, PassesDoNotDependOnOldContentsOfTheArena) {
   const TestBatch larger(config(), 5, 9, 77);
   const auto inference =
       block_values(clean.model.forward(clean.batch.inputs(), clean.batch.mask(), false, {}));
-  forward_backward(cpu_context(2), clean.model, clean.batch, kRandom);
+  forward_backward(test_context(2), clean.model, clean.batch, kRandom);
   for (int round = 0; round < 3; ++round) {
     resource.poison_arena();
     if (round == 1) {
@@ -276,7 +276,7 @@ TEST_P(SeparatorVariant, PassesDoNotDependOnOldContentsOfTheArena) {
 
 TEST_P(SeparatorVariant, InferencePlanGivesTheSameBitsInLessMemory) {
   Problem p(config());
-  Separator inference(cpu_context(2), config(), {.batch = 3, .tokens = 7, .training = false});
+  Separator inference(test_context(2), config(), {.batch = 3, .tokens = 7, .training = false});
   std::copy_n(p.model.weights().as<float>(), p.model.parameters().block_elements(),
               inference.weights().as<float>());
   std::copy_n(p.model.input_mean().as<float>(), config().input_dim,
@@ -296,7 +296,7 @@ TEST_P(SeparatorVariant, PaddedTokensInfluenceNothing) {
   const auto run = [&] {
     const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), true, kRandom);
     const std::vector<float> outputs = block_values(prediction);
-    run_loss(cpu_context(2), prediction, p.batch.loss, p.model.output_gradient());
+    run_loss(test_context(2), prediction, p.batch.loss, p.model.output_gradient());
     zero(p.model.gradients());
     p.model.backward();
     return outputs;
@@ -343,9 +343,9 @@ TEST(Separator, DropoutIsRepeatableAndNewInEachStep) {
 
 TEST(Separator, GradientsAddUp) {
   Problem p(tiny_config());
-  forward_backward(cpu_context(2), p.model, p.batch);
+  forward_backward(test_context(2), p.model, p.batch);
   const auto once = block_values(p.model.gradients());
-  forward_backward(cpu_context(2), p.model, p.batch);
+  forward_backward(test_context(2), p.model, p.batch);
   const auto twice = block_values(p.model.gradients());
   float largest = 0;
   for (const float g : once) {
@@ -377,15 +377,15 @@ TEST(Separator, RefusesWhatItCannotRun) {
   });
   p.model.forward(p.batch.inputs(), {}, false, {});
   expect_contract_error({"backward()"}, [&] { p.model.backward(); });
-  forward_backward(cpu_context(2), p.model, p.batch);
+  forward_backward(test_context(2), p.model, p.batch);
   expect_contract_error({"backward()"}, [&] { p.model.backward(); });
   expect_contract_error({"taps()"}, [&] { p.model.taps(); });
-  Separator inference(cpu_context(), tiny_config(), {.batch = 3, .tokens = 7});
+  Separator inference(test_context(), tiny_config(), {.batch = 3, .tokens = 7});
   expect_contract_error({"inference"}, [&] { inference.gradients(); });
   expect_contract_error({"inference"}, [&] { inference.forward(p.batch.inputs(), {}, true, {}); });
   ModelConfig unknown = tiny_config();
   unknown.attention.activation = "relu";
-  EXPECT_THROW(Separator(cpu_context(), unknown, {}), ConfigError);
+  EXPECT_THROW(Separator(test_context(), unknown, {}), ConfigError);
 }
 
 ModelConfig default_model(int64_t tokens) {

@@ -1,8 +1,16 @@
-// For the entry of an op that has only a CPU implementation so far.
+// Where an op runs: every op validates its arguments once and then calls
+//   SF_DISPATCH(ctx, residual_norm_forward, args);
+// which is cpu::residual_norm_forward or cuda::residual_norm_forward by the context's device.
 #pragma once
 
 #include "runtime/core/check.h"
 #include "runtime/device/execution_context.h"
+
+#if SF_HAVE_CUDA || SF_SIMT
+#define SF_DISPATCH(ctx, op, args) ((ctx).is_cpu() ? cpu::op(ctx, args) : cuda::op(ctx, args))
+#else
+#define SF_DISPATCH(ctx, op, args) (::stemfabric::require_cpu(ctx, #op), cpu::op(ctx, args))
+#endif
 
 namespace stemfabric {
 

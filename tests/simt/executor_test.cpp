@@ -1,0 +1,168 @@
+// The executor itself: that right kernels run right, and that wrong ones are noticed.
+#include "kernels/simt/executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "kernels/common/block_reduce.cuh"
+#include "runtime/core/check.h"
+#include "tests/support/op_harness.h"
+
+namespace stemfabric::test {
+namespace {
+
+constexpr int kThreads = 96;
+
+struct ReverseStorage {
+  float value[kThreads];
+};
+
+// Each block turns its kThreads numbers round. `barrier`: as it must be, or left out.
+__global__ void reverse_kernel(float* x, bool barrier) {
+  auto& shared = shared_storage<ReverseStorage>();
+  float* mine = x + blockIdx.x * kThreads;
+  shared.value[threadIdx.x] = mine[threadIdx.x];
+  if (barrier) {
+    __syncthreads();
+  }
+  mine[threadIdx.x] = shared.value[kThreads - 1 - threadIdx.x];
+}
+
+__global__ void sum_kernel(const float* x, float* sums) {
+  auto& sum = shared_storage<BlockSum<kThreads, float>>();
+  const float total = sum(x[blockIdx.x * kThreads + threadIdx.x]);
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] = total;
+  }
+}
+
+__global__ void half_barrier_kernel() {
+  if (threadIdx.x < 40) {
+    __syncthreads();
+  } else {
+    __syncwarp(threadIdx.x < 64 ? 0xFFFFFFFFu : kFullWarp);
+  }
+}
+
+__global__ void two_barriers_kernel() {
+  if (threadIdx.x < 32) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+}
+
+__global__ void absent_lane_kernel(float* x) {
+  if (threadIdx.x % 32 < 16) {
+    x[threadIdx.x] = __shfl_sync(0xFFFFu, x[threadIdx.x], 20);
+  }
+}
+
+__global__ void ended_lane_kernel(float* x) {
+  if (threadIdx.x % 32 == 31) {
+    return;
+  }
+  x[threadIdx.x] = __shfl_xor_sync(kFullWarp, x[threadIdx.x], 1);
+}
+
+std::vector<float> counting() {
+  std::vector<float> x(2 * kThreads);
+  std::iota(x.begin(), x.end(), 0.0f);
+  return x;
+}
+
+std::string error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const InternalError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+LaunchConfig config_of(const char* name, unsigned blocks = 1) {
+  return {.kernel = name, .grid = blocks, .block = kThreads};
+}
+
+TEST(SimtExecutor, RunsEveryThreadOfEveryBlock) {
+  for (int variant : {1, 2, 3}) {
+    std::vector<float> x = counting();
+    launch(test_context(variant), config_of("reverse", 2), reverse_kernel, x.data(), true);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const std::size_t block = i / kThreads;
+      EXPECT_EQ(x[i], static_cast<float>(block * kThreads + (kThreads - 1 - i % kThreads)));
+    }
+  }
+}
+
+#if !defined(__SANITIZE_THREAD__)  // which reports the race, and so fails the program
+TEST(SimtExecutor, AMissingBarrierChangesTheResult) {
+  for (int variant : {1, 2, 3}) {
+    std::vector<float> right = counting(), wrong = counting();
+    launch(test_context(variant), config_of("reverse"), reverse_kernel, right.data(), true);
+    launch(test_context(variant), config_of("reverse"), reverse_kernel, wrong.data(), false);
+    EXPECT_NE(right, wrong) << "schedule " << variant;
+  }
+}
+
+TEST(SimtExecutor, InjectedFaultsChangeTheResult) {
+  const auto sums = [] {
+    std::vector<float> x = counting();
+    for (float& value : x) {
+      value *= value;
+    }
+    std::vector<float> result(2);
+    launch(test_context(3), config_of("sum", 2), sum_kernel, x.data(), result.data());
+    return result;
+  };
+  simt::take_sites();
+  const std::vector<float> right = sums();
+  EXPECT_THAT(right, testing::ElementsAre(290320, 2050576));
+  const simt::Sites sites = simt::take_sites();
+  ASSERT_EQ(sites.block_barriers.size(), 2U);
+  ASSERT_EQ(sites.shuffles.size(), 1U);
+  simt::set_fault({simt::Fault::Kind::kDropBlockBarrier, sites.block_barriers[1]});
+  EXPECT_NE(sums(), right);
+  simt::set_fault({simt::Fault::Kind::kWrongLane, sites.shuffles[0]});
+  EXPECT_NE(sums(), right);
+  simt::set_fault({});
+  EXPECT_EQ(sums(), right);
+}
+#endif
+
+TEST(SimtExecutor, ThreadsThatWaitForEverAreNamed) {
+  const std::string text =
+      error_of([] { launch(test_context(), config_of("half_barrier"), half_barrier_kernel); });
+  EXPECT_THAT(text, testing::HasSubstr("half_barrier"));
+  EXPECT_THAT(text, testing::HasSubstr("executor_test.cpp"));
+}
+
+TEST(SimtExecutor, DifferentBarriersAreAnError) {
+  const std::string text =
+      error_of([] { launch(test_context(), config_of("two_barriers"), two_barriers_kernel); });
+  EXPECT_THAT(text, testing::HasSubstr("thread 0 is at the barrier executor_test.cpp"));
+}
+
+TEST(SimtExecutor, LanesThatTakeNoPartAreAnError) {
+  std::vector<float> x = counting();
+  EXPECT_THAT(error_of([&] {
+                launch(test_context(), config_of("absent_lane"), absent_lane_kernel, x.data());
+              }),
+              testing::HasSubstr("lane 20 is read"));
+  EXPECT_THAT(error_of([&] {
+                launch(test_context(), config_of("ended_lane"), ended_lane_kernel, x.data());
+              }),
+              testing::HasSubstr("threads wait for ever"));
+}
+
+TEST(SimtExecutor, GoesOnAfterAnError) {
+  error_of([] { launch(test_context(), config_of("two_barriers"), two_barriers_kernel); });
+  std::vector<float> x = counting();
+  launch(test_context(), config_of("reverse", 2), reverse_kernel, x.data(), true);
+  EXPECT_EQ(x[0], kThreads - 1);
+}
+
+}  // namespace
+}  // namespace stemfabric::test
