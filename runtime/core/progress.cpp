@@ -21,6 +21,7 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 void set_progress_enabled(bool enabled) { g_enabled = enabled; }
+bool progress_enabled() { return g_enabled; }
 
 struct Progress::State {
   std::string title;

@@ -11,6 +11,7 @@ namespace stemfabric {
 
 // Process-wide: `--quiet` turns every progress display off.
 void set_progress_enabled(bool enabled);
+bool progress_enabled();
 
 class Progress {
  public:

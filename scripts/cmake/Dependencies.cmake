@@ -15,6 +15,31 @@ if(STEMFABRIC_BUILD_TESTS)
   find_package(boost_context REQUIRED CONFIG)
 endif()
 
+# HDF5's shared library of Debian loads 30 others (curl, Kerberos, LDAP ...) for reading from the
+# network: milliseconds at each start. Its static library brings only what we use.
+add_library(stemfabric_hdf5 INTERFACE)
+include(CheckCXXSourceCompiles)
+find_library(SF_HDF5_ARCHIVE NAMES libhdf5.a libhdf5_serial.a HINTS ${HDF5_LIBRARY_DIRS})
+find_library(SF_SZ_LIBRARY sz)
+find_library(SF_Z_LIBRARY z)
+mark_as_advanced(SF_HDF5_ARCHIVE SF_SZ_LIBRARY SF_Z_LIBRARY)
+if(SF_HDF5_ARCHIVE AND SF_SZ_LIBRARY AND SF_Z_LIBRARY)
+  set(SF_HDF5_STATIC ${SF_HDF5_ARCHIVE} ${SF_SZ_LIBRARY} ${SF_Z_LIBRARY} ${CMAKE_DL_LIBS} m)
+  set(CMAKE_REQUIRED_INCLUDES ${HDF5_INCLUDE_DIRS})
+  set(CMAKE_REQUIRED_LIBRARIES ${SF_HDF5_STATIC} Threads::Threads)
+  check_cxx_source_compiles("#include <hdf5.h>
+    int main() { return H5Fcreate(\"x\", H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT) < 0; }"
+    SF_HDF5_LINKS_STATICALLY)
+  unset(CMAKE_REQUIRED_INCLUDES)
+  unset(CMAKE_REQUIRED_LIBRARIES)
+endif()
+if(SF_HDF5_LINKS_STATICALLY)
+  target_include_directories(stemfabric_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
+  target_link_libraries(stemfabric_hdf5 INTERFACE ${SF_HDF5_STATIC})
+else()
+  target_link_libraries(stemfabric_hdf5 INTERFACE PkgConfig::HDF5)
+endif()
+
 # CUDA, NCCL and MPI: AUTO uses them when they are there, ON insists, OFF never looks.
 set(STEMFABRIC_HAVE_CUDA OFF)
 if(NOT STEMFABRIC_CUDA STREQUAL OFF)

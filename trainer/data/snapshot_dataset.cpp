@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <ctime>
+#include <future>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -212,9 +213,15 @@ Tally Builder::read_all(const fs::path& folder, const std::string& moved) {
         progress.set_done(static_cast<int64_t>(bytes >> 20),
                           fmt::format("{} records", tally.records));
       });
+  // The last shards of both sides are completed and hashed at the same time.
+  std::future<std::vector<ShardWriter::Written>> validation;
+  if (threads_ > 1) {
+    validation = std::async(std::launch::async, [&] { return writers[kValidation]->finish(); });
+  }
+  tally.shards[kTrain] = writers[kTrain]->finish();
+  tally.shards[kValidation] = threads_ > 1 ? validation.get() : writers[kValidation]->finish();
   for (std::size_t side = 0; side < kSides; ++side) {
     tally.pairs[side] = writers[side]->samples();
-    tally.shards[side] = writers[side]->finish();
     if (tally.shards[side].empty()) {
       fs::remove(folder / kSideNames[side]);
     }

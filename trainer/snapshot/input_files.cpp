@@ -1,6 +1,7 @@
 #include "trainer/snapshot/input_files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,10 +18,16 @@ namespace fs = std::filesystem;
 // --- InputWalker ---------------------------------------------------------------------------------
 
 struct InputWalker::State {
+  // What the listing of the folder says of an entry, without following links.
+  struct Entry {
+    std::string name;
+    fs::file_type type = fs::file_type::none;
+    bool operator<(const Entry& other) const { return name < other.name; }
+  };
   struct Folder {
     fs::path path;
     std::string name;  // relative to the root, with a slash behind it
-    std::vector<std::string> entries;
+    std::vector<Entry> entries;
     std::size_t at = 0;
   };
   std::vector<Folder> open;
@@ -33,7 +40,9 @@ struct InputWalker::State {
     Folder folder{path, name, {}, 0};
     std::error_code error;
     for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-      folder.entries.push_back(it->path().filename().string());
+      std::error_code unknown;
+      folder.entries.push_back(
+          {it->path().filename().string(), it->symlink_status(unknown).type()});
     }
     if (error) {
       file = {path, name.empty() ? path.string() : name, error.message(), false};
@@ -87,21 +96,24 @@ bool InputWalker::next(InputFile& file) {
       s.open.pop_back();
       continue;
     }
-    const std::string entry = folder.entries[folder.at++];
-    const fs::path path = folder.path / entry;
-    const std::string name = folder.name + entry;
-    std::error_code error;
-    if (fs::is_directory(fs::symlink_status(path, error))) {
+    const State::Entry entry = folder.entries[folder.at++];
+    const fs::path path = folder.path / entry.name;
+    const std::string name = folder.name + entry.name;
+    if (entry.type == fs::file_type::directory) {
       if (!s.enter(path, name + "/", file)) {  // invalidates `folder`
         return true;
       }
       continue;
     }
-    const bool lines = entry.ends_with(".jsonl");
-    if (!lines && !entry.ends_with(".json")) {
+    const bool lines = entry.name.ends_with(".jsonl");
+    if (!lines && !entry.name.ends_with(".json")) {
       continue;
     }
-    const fs::file_status status = fs::status(path, error);  // follows links
+    std::error_code error;
+    fs::file_status status(entry.type);
+    if (entry.type != fs::file_type::regular) {
+      status = fs::status(path, error);  // follows links
+    }
     if (fs::is_directory(status) || s.skipped(path)) {
       continue;
     }
@@ -143,6 +155,14 @@ ByteReader::ByteReader(const fs::path& path) : path_(path.string()) {
 
 ByteReader::~ByteReader() { ::close(descriptor_); }
 
+std::optional<uint64_t> ByteReader::file_size() const {
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) {
+    return std::nullopt;
+  }
+  return static_cast<uint64_t>(info.st_size);
+}
+
 std::size_t ByteReader::read(char* target, std::size_t bytes) {
   std::size_t done = 0;
   while (done < bytes) {
@@ -163,14 +183,13 @@ std::size_t ByteReader::read(char* target, std::size_t bytes) {
 
 bool read_whole(const fs::path& path, std::size_t limit, PaddedText& text) {
   ByteReader reader(path);
-  std::error_code error;
-  const uintmax_t expected = fs::file_size(path, error);
-  if (!error && expected > limit) {
+  const std::optional<uint64_t> expected = reader.file_size();
+  if (expected && *expected > limit) {
     return false;
   }
   // One byte more than the file had: a file that grows meanwhile is read to its end.
   std::size_t size = 0;
-  std::size_t want = error ? 65536 : static_cast<std::size_t>(expected) + 1;
+  std::size_t want = expected ? static_cast<std::size_t>(*expected) + 1 : 65536;
   text.clear();
   for (;;) {
     text.resize(size + want);

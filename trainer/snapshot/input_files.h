@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,7 @@ class ByteReader {
   ByteReader(const ByteReader&) = delete;
   ByteReader& operator=(const ByteReader&) = delete;
   std::size_t read(char* target, std::size_t bytes);
+  std::optional<uint64_t> file_size() const;  // nothing for what is no regular file
 
  private:
   int descriptor_ = -1;

@@ -298,7 +298,7 @@ void make_parent(const fs::path& path) {
 
 SanitizeSummary sanitize_snapshots(const SanitizeOptions& options) {
   require_distinct(options);
-  const uint64_t total = total_bytes(options);
+  const uint64_t total = progress_enabled() ? total_bytes(options) : 0;
   make_parent(options.output);
   make_parent(options.report);
   Source source(options);
