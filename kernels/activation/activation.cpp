@@ -1,6 +1,7 @@
 #include "kernels/activation/activation.h"
 
 #include "kernels/activation/activation_cpu.h"
+#include "kernels/activation/activation_cuda.h"
 #include "kernels/common/dispatch.h"
 
 namespace stemfabric {
@@ -20,8 +21,7 @@ void activation_forward(const ExecutionContext& ctx, const ActivationForwardArgs
   const char* op = "activation_forward";
   check_equal(op, "x", args.x, args.x.shape());
   check_equal(op, "y", args.y, args.x.shape());
-  require_cpu(ctx, op);
-  cpu::activation_forward(ctx, args);
+  SF_DISPATCH(ctx, activation_forward, args);
 }
 
 void activation_backward(const ExecutionContext& ctx, const ActivationBackwardArgs& args) {
@@ -29,8 +29,7 @@ void activation_backward(const ExecutionContext& ctx, const ActivationBackwardAr
   check_equal(op, "x", args.x, args.x.shape());
   check_equal(op, "dy", args.dy, args.x.shape());
   check_equal(op, "dx", args.dx, args.x.shape());
-  require_cpu(ctx, op);
-  cpu::activation_backward(ctx, args);
+  SF_DISPATCH(ctx, activation_backward, args);
 }
 
 }  // namespace stemfabric

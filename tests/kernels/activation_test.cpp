@@ -1,4 +1,4 @@
-// The activations against their float64 oracle, on every SIMD level.
+// The activations against their float64 oracle, on every path of vectors.
 #include "kernels/activation/activation.h"
 
 #include <gtest/gtest.h>

@@ -17,6 +17,8 @@ namespace {
 constexpr std::byte kGuard{0xFF};  // four or eight of them are a NaN
 constexpr std::size_t kGuardBytes = 256;
 
+std::size_t first_element = 1;  // see set_first_element
+
 // Word n of an endless random sequence.
 uint32_t random_word(uint64_t seed, int64_t n) {
   const PhiloxKey key = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}};
@@ -41,6 +43,8 @@ void store(std::byte* to, double value) {
 
 }  // namespace
 
+void set_first_element(int elements) { first_element = static_cast<std::size_t>(elements); }
+
 GuardedTensor::GuardedTensor(const Shape& shape, DType dtype, const Layout& layout) {
   std::vector<int> order = layout.order;
   if (order.empty()) {
@@ -59,7 +63,7 @@ GuardedTensor::GuardedTensor(const Shape& shape, DType dtype, const Layout& layo
   const std::size_t span = static_cast<std::size_t>(stride) * size;
   memory_.assign(span + 2 * kGuardBytes + 64, kGuard);
   const auto address = reinterpret_cast<uintptr_t>(memory_.data()) + kGuardBytes;
-  const std::size_t first = kGuardBytes + (64 - address % 64) % 64 + size;
+  const std::size_t first = kGuardBytes + (64 - address % 64) % 64 + first_element * size;
   view_ = TensorView(memory_.data() + first, dtype, shape, strides);
   is_element_.assign(memory_.size(), false);
   for (int64_t i = 0; i < elements(); ++i) {

@@ -58,7 +58,7 @@ struct TestMemory {
 class GuardedTensor {
  public:
   // All elements NaN (floating point) or 0xFF bytes (integers). The first element lies one element
-  // after a 64-byte boundary.
+  // after a 64-byte boundary, unless set_first_element says otherwise.
   GuardedTensor(const Shape& shape, DType dtype, const Layout& layout = {});
   ~GuardedTensor();  // fails the test if a byte that is not an element's was written
   GuardedTensor(GuardedTensor&& other) noexcept = default;
@@ -95,6 +95,10 @@ class GuardedTensor {
   std::vector<bool> is_element_;  // per byte of memory_
   TensorView view_;
 };
+
+// How many elements after a 64-byte boundary the first element of the tensors made from now on
+// lies; 1 at the start. For the kernels that take another path for aligned memory (simd_levels.h).
+void set_first_element(int elements);
 
 // Where the program's ops run, kept for the whole program; every variant must give the same bits.
 // Which one it is, the program is linked with (tests/support/contexts, tests/simt): the CPU with

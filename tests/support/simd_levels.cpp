@@ -5,9 +5,29 @@
 #include <hwy/highway.h>
 #include <hwy/targets.h>
 
+#include "tests/support/op_harness.h"
+
 namespace stemfabric::test {
+namespace {
+
+void for_each_alignment(const std::function<void()>& body) {
+  struct Restore {
+    ~Restore() { set_first_element(1); }
+  } restore;
+  for (const int first : {1, 0}) {
+    const testing::ScopedTrace trace(__FILE__, __LINE__, first == 0 ? "aligned" : "misaligned");
+    set_first_element(first);
+    body();
+  }
+}
+
+}  // namespace
 
 void for_each_simd_level(const std::function<void()>& body) {
+  if (!test_context().is_cpu()) {
+    for_each_alignment(body);
+    return;
+  }
   struct Restore {
     ~Restore() { hwy::GetChosenTarget().DeInit(); }
   } restore;
