@@ -68,7 +68,7 @@ void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& 
     check_stats(kOp, args.stats, s);
   }
   require_cpu(ctx, kOp);
-  attention_cpu::forward(ctx, args);
+  cpu::attention_forward(ctx, args);
 }
 
 void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
@@ -83,7 +83,7 @@ void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs
   check_rows(kOp, "dk", args.dk, s);
   check_rows(kOp, "dv", args.dv, s);
   require_cpu(ctx, kOp);
-  attention_cpu::backward(ctx, args);
+  cpu::attention_backward(ctx, args);
 }
 
 }  // namespace stemfabric

@@ -332,15 +332,22 @@ void backward_target(const ExecutionContext& ctx, const AttentionBackwardArgs& a
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace stemfabric::attention_cpu {
+namespace stemfabric {
 
+namespace attention_cpu {
+namespace {
 HWY_EXPORT(backward_target);
-
 void backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
+  HWY_DYNAMIC_DISPATCH(backward_target)(ctx, args);
+}
+}  // namespace
+}  // namespace attention_cpu
+
+void cpu::attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
   if (args.q.elements() != 0) {
-    HWY_DYNAMIC_DISPATCH(backward_target)(ctx, args);
+    attention_cpu::backward(ctx, args);
   }
 }
 
-}  // namespace stemfabric::attention_cpu
+}  // namespace stemfabric
 #endif

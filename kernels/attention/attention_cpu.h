@@ -4,67 +4,22 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_math.h"
+#include "kernels/attention/attention_views.h"
 
 namespace stemfabric::attention_cpu {
 
-// A [B, T, H, D] tensor seen by rows of D consecutive elements.
-template <typename T>
-struct Rows {
-  T* data = nullptr;
-  int64_t batch_stride = 0, token_stride = 0, head_stride = 0;
-
-  T* head(int64_t b, int64_t h) const { return data + b * batch_stride + h * head_stride; }
-};
-inline Rows<const float> rows_of(const ConstTensorView& view) {
-  if (!view) {
-    return {};
-  }
-  return {view.as<float>(), view.stride(0), view.stride(1), view.stride(2)};
-}
-inline Rows<float> rows_of(const TensorView& view) {
-  if (!view) {
-    return {};
-  }
-  return {view.as<float>(), view.stride(0), view.stride(1), view.stride(2)};
-}
-
-// The [B, H, T, 4] statistics: one AttentionRowStats per row.
-template <typename T>
-struct StatRows {
-  T* data = nullptr;
-  int64_t batch_stride = 0, head_stride = 0, token_stride = 0;
-
-  T* row(int64_t b, int64_t h, int64_t t) const {
-    return data + b * batch_stride + h * head_stride + t * token_stride;
-  }
-};
-inline StatRows<float> stat_rows_of(const TensorView& view) {
-  if (!view) {
-    return {};
-  }
-  return {view.as<float>(), view.stride(0), view.stride(1), view.stride(2)};
-}
-inline StatRows<const float> stat_rows_of(const ConstTensorView& view) {
-  return {view.as<float>(), view.stride(0), view.stride(1), view.stride(2)};
-}
-
-struct KeyMask {
-  const uint8_t* data = nullptr;  // nullptr: every key may be attended to
-  int64_t batch_stride = 0, token_stride = 0;
-};
-inline KeyMask key_mask_of(const ConstTensorView& view) {
-  if (!view) {
-    return {};
-  }
-  return {view.as<uint8_t>(), view.stride(0), view.stride(1)};
-}
+using attention::key_mask_of;
+using attention::KeyMask;
+using attention::Rows;
+using attention::rows_of;
+using attention::stat_rows_of;
 
 // Writes the indices of the keys that may be attended to, in order; returns how many there are.
 // All further work is done on these keys alone: a masked key is never read.
 inline int64_t collect_keys(const KeyMask& mask, int64_t b, int64_t tokens, int32_t* index) {
   int64_t n = 0;
   for (int64_t j = 0; j < tokens; ++j) {
-    if (mask.data == nullptr || mask.data[b * mask.batch_stride + j * mask.token_stride] != 0) {
+    if (mask.open(b, j)) {
       index[n++] = static_cast<int32_t>(j);
     }
   }
@@ -91,7 +46,11 @@ class ScratchCutter {
   int64_t used_ = 0;
 };
 
-void forward(const ExecutionContext& ctx, const AttentionForwardArgs& args);
-void backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args);
-
 }  // namespace stemfabric::attention_cpu
+
+namespace stemfabric::cpu {
+
+void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args);
+void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args);
+
+}  // namespace stemfabric::cpu

@@ -371,15 +371,22 @@ void forward_target(const ExecutionContext& ctx, const AttentionForwardArgs& arg
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace stemfabric::attention_cpu {
+namespace stemfabric {
 
+namespace attention_cpu {
+namespace {
 HWY_EXPORT(forward_target);
-
 void forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
+  HWY_DYNAMIC_DISPATCH(forward_target)(ctx, args);
+}
+}  // namespace
+}  // namespace attention_cpu
+
+void cpu::attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
   if (args.q.elements() != 0) {
-    HWY_DYNAMIC_DISPATCH(forward_target)(ctx, args);
+    attention_cpu::forward(ctx, args);
   }
 }
 
-}  // namespace stemfabric::attention_cpu
+}  // namespace stemfabric
 #endif

@@ -22,6 +22,13 @@
 #include "runtime/device/device_cuda.h"
 #endif
 
+// Before a loop whose count is known: unroll it, so that its arrays stay in registers.
+#if SF_SIMT
+#define SF_UNROLL
+#else
+#define SF_UNROLL _Pragma("unroll")
+#endif
+
 namespace stemfabric {
 
 struct LaunchConfig {
