@@ -2,6 +2,7 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/stem_loss/stem_loss_cpu.h"
+#include "kernels/stem_loss/stem_loss_cuda.h"
 
 namespace stemfabric {
 namespace {
@@ -38,8 +39,7 @@ void stem_count(const ExecutionContext& ctx, const StemCountArgs& args) {
            args.shape.to_string());
   check_masks(op, args.target_mask, args.key_mask, args.shape);
   check_dense(op, "count", args.count, DType::kF64, {args.shape[0]});
-  require_cpu(ctx, op);
-  cpu::stem_count(ctx, args);
+  SF_DISPATCH(ctx, stem_count, args);
 }
 
 void stem_loss(const ExecutionContext& ctx, const StemLossArgs& args) {
@@ -58,8 +58,7 @@ void stem_loss(const ExecutionContext& ctx, const StemLossArgs& args) {
   check_dense(op, "count", args.count, DType::kF64, {shape[0]});
   check_dense(op, "loss", args.loss, DType::kF64, {shape[0]});
   check_dense(op, "weighted", args.weighted, DType::kF64, {shape[0]});
-  require_cpu(ctx, op);
-  cpu::stem_loss(ctx, args);
+  SF_DISPATCH(ctx, stem_loss, args);
 }
 
 }  // namespace stemfabric
