@@ -7,6 +7,7 @@
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 
 namespace stemfabric {
@@ -97,6 +98,20 @@ TEST(Hdf5, EveryTruncationIsRefused) {
               "accepted")
         << size;
   }
+}
+
+TEST(Hdf5, DamagedFilesAreReadOrRefused) {
+  const TempDir dir;
+  write_example(dir / "x.h5");
+  const auto counts = test::read_mutated(
+      dir / "damaged.h5", read_text_file(dir / "x.h5"), {.seed = 13, .rounds = 600}, [&] {
+        const Hdf5File file(dir / "damaged.h5");
+        (void)file.children("/layer/layer");
+        (void)file.read_attribute_list("/", "names");
+        (void)file.read_attribute("/", "one");
+        EXPECT_LE(file.read_dataset("/layer/layer/kernel:0").elements(), 1 << 16);
+      });
+  EXPECT_GT(counts.refused, 50);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "runtime/core/check.h"
+#include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 
 namespace stemfabric {
@@ -315,6 +316,16 @@ TEST(Npy, PartsOfLargeFiles) {
   NpyWriter incomplete(dir / "y.npy", Shape{2}, DType::kF32);
   EXPECT_THROW(incomplete.commit(), InternalError);
   EXPECT_FALSE(std::filesystem::exists(dir / "y.npy"));
+}
+
+TEST(Npy, DamagedFilesAreReadOrRefused) {
+  const TempDir dir;
+  const std::string file =
+      npy_bytes("{'descr': '>f4', 'fortran_order': True, 'shape': (2, 3, 4), }",
+                raw(std::vector<float>(24, 1.5F)));
+  const auto counts = test::read_mutated(dir / "damaged.npy", file, {.seed = 11, .rounds = 1500},
+                                         [&] { read_npy(dir / "damaged.npy"); });
+  EXPECT_GT(counts.refused, 500);
 }
 
 }  // namespace

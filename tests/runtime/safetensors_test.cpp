@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "runtime/core/check.h"
+#include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 
 namespace stemfabric {
@@ -264,6 +265,27 @@ TEST(Safetensors, EveryTruncationIsRefusedAndEveryBitFlipSurvived) {
   }
   // Other names, metadata, and U8 -> another letter; no flip of a size or an offset passes.
   EXPECT_LT(accepted, 120);
+}
+
+TEST(Safetensors, DamagedFilesAreReadOrRefused) {
+  const TempDir dir;
+  const std::string file = st_bytes(
+      R"({"__metadata__":{"k":"v"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},)"
+      R"("b":{"dtype":"F64","shape":[],"data_offsets":[8,16]},)"
+      R"("c":{"dtype":"U8","shape":[1],"data_offsets":[16,17]}} )",
+      "0123456789abcdefX");
+  const auto counts =
+      test::read_mutated(dir / "damaged.st", file, {.seed = 12, .rounds = 1500}, [&] {
+        const SafetensorsFile read(dir / "damaged.st");
+        unsigned sum = 0;  // every byte that a tensor says it has
+        for (const auto& [name, tensor] : read.tensors()) {
+          for (std::size_t i = 0; i < tensor.bytes(); ++i) {
+            sum += static_cast<const unsigned char*>(tensor.data())[i];
+          }
+        }
+        EXPECT_LE(sum, 17U * 255U);
+      });
+  EXPECT_GT(counts.refused, 500);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
+#include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 #include "trainer/config/fields.h"
 
@@ -363,6 +364,18 @@ TEST_F(ConfigIo, RulesBetweenFieldsNameKeysAndOrigins) {
   EXPECT_THAT(error({"training.reduce_factor=1"}), HasSubstr("between 0 and 1"));
   EXPECT_THAT(error({"training.num_epochs=0"}), HasSubstr("nothing to do"));
   EXPECT_EQ(error({"training.num_epochs=0", "training.num_steps=5"}), "no error");
+}
+
+TEST(LoadConfig, DamagedFilesAreReadOrRefused) {
+  const test::TempDir dir;
+  const std::string file =
+      "# a comment\nmodel: {dim: 64, heads: 4, depth: 2}\ntraining:\n  lr: 3.0e-4\n"
+      "  batch_size: 8\n  num_steps: 100\ndata:\n  shuffle: false\n  dataset_dir: \"a\\tb\"\n"
+      "loss:\n  stem_weights: [1, 1, 0.5, 1, 1, 1]\n";
+  const auto counts = test::read_mutated(dir / "damaged.yaml", file,
+                                         {.seed = 14, .rounds = 800, .kind = ErrorKind::kConfig},
+                                         [&] { load_config(dir / "damaged.yaml", {}); });
+  EXPECT_GT(counts.refused, 250);
 }
 
 }  // namespace

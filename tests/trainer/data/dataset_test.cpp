@@ -9,6 +9,7 @@
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 #include "trainer/data/shard.h"
 
@@ -198,6 +199,37 @@ TEST(Dataset, RefusesBadShardsByFileAndTensor) {
     write_text_file(file, bytes.substr(0, size));
     EXPECT_THAT(open_error(dir.path()), HasSubstr("shard-00000.safetensors"));
   }
+}
+
+TEST(DatasetFolder, DamagedManifestsAreReadOrRefused) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "train");
+  const Samples samples(2, 1.0F);
+  const std::string hash =
+      write_shard(dir / "train/shard-00000.safetensors", samples.tensors(), {"a", "b"});
+  // Without a hash of its own, so that the damage is not found by that.
+  const std::string manifest =
+      R"({"format":"stemfabric-dataset","version":1,"correctionWeight":1.5,)"
+      R"("input":{"mean":[0,1,2.5,-3,1e-3],"scale":[1,1,2,2,0.5]},)"
+      R"("shards":{"train":[{"file":"shard-00000.safetensors","records":2,"sha256":")" +
+      hash + R"("}],"validation":[]}})";
+  test::put_file(dir / "manifest.json", manifest);
+  EXPECT_EQ(open_dataset(dir.path()).train->size(), 2);
+  const auto counts =
+      test::read_mutated(dir / "manifest.json", manifest, {.seed = 17, .rounds = 500},
+                         [&] { open_dataset(dir.path()); });
+  EXPECT_GT(counts.refused, 200);
+}
+
+TEST(DatasetFolder, DamagedShardsAreReadOrRefused) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "train");
+  const Samples samples(2, 1.0F);
+  const auto path = dir / "train/shard-00000.safetensors";
+  write_shard(path, samples.tensors(), {"a", "b"});
+  const auto counts = test::read_mutated(path, read_text_file(path), {.seed = 18, .rounds = 500},
+                                         [&] { open_dataset(dir.path()); });
+  EXPECT_GT(counts.refused, 200);
 }
 
 }  // namespace

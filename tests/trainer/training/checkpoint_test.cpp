@@ -7,6 +7,7 @@
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
+#include "tests/support/mutations.h"
 #include "tests/support/tiny_training.h"
 #include "trainer/training/training.h"
 
@@ -177,6 +178,37 @@ TEST_F(CheckpointFaults, ACheckpointOfTheSameStepIsReplaced) {
   for (const auto& entry : fs::directory_iterator(folder_ / "run" / "checkpoints")) {
     EXPECT_EQ(entry.path().string().find("partial"), std::string::npos) << entry.path();
   }
+}
+
+// With a hash that fits the damage, so that what is read behind it is reached, too.
+TEST_F(CheckpointFaults, DamagedStatesAreReadOrRefused) {
+  const fs::path path = checkpoint(4) / "state.json";
+  const std::string whole = read_text_file(path);
+  const std::string middle = "\",\"state\":";
+  const std::size_t begin = whole.find(middle) + middle.size();
+  const std::string state = whole.substr(begin, whole.size() - begin - 2);
+  int accepted = 0;
+  int refused = 0;
+  for (int round = 0; round < 600; ++round) {
+    const std::string damaged = test::mutated(state, 15, round);
+    test::put_file(path, "{\"sha256\":\"" + sha256_hex(damaged) + middle + damaged + "}\n");
+    try {
+      read_checkpoint(checkpoint(4));
+      ++accepted;
+    } catch (const InputError& error) {
+      ++refused;
+      const std::string text = error.what();
+      EXPECT_NE(text.find(checkpoint(4).string()), std::string::npos) << text;
+      EXPECT_EQ(text.find("json.exception"), std::string::npos) << text;
+    }  // any other exception fails the test
+  }
+  EXPECT_GT(refused, 300);
+  // Without one, every change is seen.
+  test::put_file(path, whole);
+  const auto counts = test::read_mutated(path, whole, {.seed = 16, .rounds = 300},
+                                         [&] { read_checkpoint(checkpoint(4)); });
+  EXPECT_LE(counts.accepted, 6);  // changes that change nothing
+  test::put_file(path, whole);
 }
 
 }  // namespace

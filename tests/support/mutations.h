@@ -1,0 +1,35 @@
+// Damaged files for readers: whatever the bytes, a reader succeeds or throws an Error of ours that
+// names the file, and asks for no memory that the file does not account for.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "runtime/core/check.h"
+
+namespace stemfabric::test {
+
+struct MutationOptions {
+  uint32_t seed = 1;
+  int rounds = 300;
+  ErrorKind kind = ErrorKind::kInputData;  // of every refusal
+};
+
+// How many of the damaged files were read and how many refused.
+struct MutationCounts {
+  int accepted = 0;
+  int refused = 0;
+};
+
+// `bytes` with one to three seeded changes: bits flipped, bytes set, removed, repeated or inserted,
+// numbers changed, the end cut off.
+std::string mutated(std::string_view bytes, uint32_t seed, int round);
+
+// Writes damaged versions of `bytes` to `path`, calls `read` on each and checks what it does.
+MutationCounts read_mutated(const std::filesystem::path& path, std::string_view bytes,
+                            const MutationOptions& options, const std::function<void()>& read);
+
+}  // namespace stemfabric::test
