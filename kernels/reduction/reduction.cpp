@@ -2,14 +2,33 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/reduction/reduction_cpu.h"
+#include "kernels/reduction/sum_squares_cuda.h"
 
 namespace stemfabric {
 
+SumSquares sum_squares_of(const double (&result)[3]) {
+  return {.sum = result[0],
+          .non_finite = static_cast<int64_t>(result[1]),
+          .first_non_finite = static_cast<int64_t>(result[2])};
+}
+
+void sum_squares_into(const ExecutionContext& ctx, const SumSquaresArgs& args) {
+  constexpr const char* kOp = "sum_squares";
+  check_tensor(kOp, "x", args.x, DType::kF32, {-1});
+  check_tensor(kOp, "result", args.result, DType::kF64, {3});
+  SF_CHECK(args.x.contiguous() && args.result.contiguous(), "{}: x and result must be contiguous",
+           kOp);
+  SF_DISPATCH(ctx, sum_squares_into, args);
+}
+
 SumSquares sum_squares(const ExecutionContext& ctx, const ConstTensorView& x) {
-  check_tensor("sum_squares", "x", x, DType::kF32, {-1});
-  SF_CHECK(x.contiguous(), "sum_squares: x must be contiguous");
-  require_cpu(ctx, "sum_squares");
-  return cpu::sum_squares(ctx, x);
+  WorkspaceScope scope(ctx.workspace());
+  auto* there = scope.take<double>(3);
+  sum_squares_into(ctx, {.x = x, .result = {there, Shape{3}}});
+  double result[3];
+  ctx.stream().copy(result, there, sizeof result);
+  ctx.stream().synchronize();
+  return sum_squares_of(result);
 }
 
 void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {

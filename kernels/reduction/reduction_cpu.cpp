@@ -93,10 +93,10 @@ HWY_EXPORT(add_rows);
 
 namespace stemfabric::cpu {
 
-SumSquares sum_squares(const ExecutionContext& ctx, const ConstTensorView& x) {
+void sum_squares_into(const ExecutionContext& ctx, const SumSquaresArgs& args) {
   constexpr int64_t kBlock = 16384;
-  const auto* data = x.as<float>();
-  const int64_t n = x.elements();
+  const auto* data = args.x.as<float>();
+  const int64_t n = args.x.elements();
   WorkspaceScope scope(ctx.workspace());
   auto* parts = scope.take<SumSquares>((n + kBlock - 1) / kBlock);
   parallel_for(ctx, n, kBlock, [&](int64_t begin, int64_t end, int64_t block) {
@@ -111,7 +111,10 @@ SumSquares sum_squares(const ExecutionContext& ctx, const ConstTensorView& x) {
     }
     total.non_finite += part.non_finite;
   }
-  return total;
+  auto* result = args.result.as<double>();
+  result[0] = total.sum;
+  result[1] = static_cast<double>(total.non_finite);
+  result[2] = static_cast<double>(total.first_non_finite);
 }
 
 // Each row p of `out` sums the rows p, p + P, p + 2P, … of x. They are cut into blocks of kRows;

@@ -5,7 +5,7 @@
 
 namespace stemfabric::cpu {
 
-SumSquares sum_squares(const ExecutionContext& ctx, const ConstTensorView& x);
+void sum_squares_into(const ExecutionContext& ctx, const SumSquaresArgs& args);
 void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args);
 
 }  // namespace stemfabric::cpu

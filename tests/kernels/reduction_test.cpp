@@ -9,20 +9,22 @@
 namespace stemfabric::test {
 namespace {
 
-// Runs on 1, 2 and 3 threads; the result is the same every time.
+// Runs on 1, 2 and 3 threads; the result is the same every time, and on the host as well.
 SumSquares repeatable_sum_squares(const GuardedTensor& x) {
   GuardedTensor out({3}, DType::kF64);
   run_repeatably({&out}, [&](const ExecutionContext& ctx) {
+    sum_squares_into(ctx, {.x = x.view(), .result = out.view()});
     const SumSquares s = sum_squares(ctx, x.view());
-    out.assign(std::vector<double>{s.sum, static_cast<double>(s.non_finite),
-                                   static_cast<double>(s.first_non_finite)});
+    EXPECT_EQ(s.sum, out.get(0));
+    EXPECT_EQ(static_cast<double>(s.non_finite), out.get(1));
+    EXPECT_EQ(static_cast<double>(s.first_non_finite), out.get(2));
   });
-  return {out.get(0), static_cast<int64_t>(out.get(1)), static_cast<int64_t>(out.get(2))};
+  return sum_squares_of({out.get(0), out.get(1), out.get(2)});
 }
 
 TEST(SumSquares, IsAFloat64Sum) {
   for_each_simd_level([] {
-    for (int64_t n : {0, 1, 7, 16, 33, 16384, 16385, 100003}) {
+    for (int64_t n : {0, 1, 2, 3, 4, 5, 7, 16, 33, 16384, 16385, 100003}) {
       const GuardedTensor x = GuardedTensor::random({n}, 1, -10, 10);
       const SumSquares s = repeatable_sum_squares(x);
       const double oracle = sum_squares_oracle<double>(x.values());
@@ -45,6 +47,31 @@ TEST(SumSquares, CountsWhatIsNotFiniteAndLeavesItOut) {
     const double oracle = sum_squares_oracle<double>(x.values());
     EXPECT_NEAR(s.sum, oracle, 1e-13 * oracle);
   });
+}
+
+// Every place that is not finite is found, whichever thread, vector or end of the array it is in.
+TEST(SumSquares, FindsTheFirstThatIsNotFiniteAnywhere) {
+  for_each_simd_level([] {
+    GuardedTensor x = GuardedTensor::filled({4200}, DType::kF32, 1);
+    for (int64_t i : {4199, 4198, 4197, 4096, 4095, 1025, 1024, 1023, 128, 4, 3, 2, 1, 0}) {
+      x.set(i, i % 2 == 0 ? kNaN : -kInf);
+      const SumSquares s = sum_squares(test_context(), x.view());
+      EXPECT_EQ(s.first_non_finite, i);
+      EXPECT_EQ(s.sum + static_cast<double>(s.non_finite), 4200);
+    }
+  });
+}
+
+// More than the blocks of a GPU's grid take at once.
+TEST(SumSquares, TakesLargeArrays) {
+  constexpr int64_t kElements = 4'300'007;
+  GuardedTensor x = GuardedTensor::filled({kElements}, DType::kF32, 2);
+  x.set(4'299'999, kNaN);
+  x.set(4'194'400, kInf);
+  const SumSquares s = sum_squares(test_context(), x.view());
+  EXPECT_EQ(s.sum, 4.0 * (kElements - 2));
+  EXPECT_EQ(s.non_finite, 2);
+  EXPECT_EQ(s.first_non_finite, 4'194'400);
 }
 
 TEST(SumSquares, DoesNotOverflow) {
