@@ -19,6 +19,14 @@ namespace {
 constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kResultBuffers = 8;  // lanes lag at most two collectives behind each other
 
+// Nothing orders the blocks of a launch. ThreadSanitizer would take the shared memory of one block
+// for that of the next, so there each block gets memory of its own.
+#if SF_TSAN_FIBERS
+constexpr bool kBlocksAreUnordered = true;
+#else
+constexpr bool kBlocksAreUnordered = false;
+#endif
+
 struct AbortThread {};  // unwinds a thread of a launch that failed elsewhere
 
 // Remembers its memory from one block to the next; holds a NaN pattern when a block starts.
@@ -116,6 +124,7 @@ class Executor {
  private:
   void prepare(const Launch& launch);
   void start_block(uint3 block);
+  void run_thread(Fiber& fiber);
   void run_block();
   void resume(Fiber& fiber);
   void yield();
@@ -129,6 +138,7 @@ class Executor {
   std::vector<PooledStack> stacks_;
   std::vector<Warp> warps_;
   std::unordered_map<const void*, SharedRegion> shared_;
+  std::vector<std::unordered_map<const void*, SharedRegion>> used_shared_;
   boost::context::fiber scheduler_;  // where the running fiber goes back to
   SchedulerSanitizer scheduler_sanitizer_;
   const std::function<void()>* thread_ = nullptr;
@@ -137,7 +147,7 @@ class Executor {
   std::size_t live_ = 0, waiting_ = 0;  // threads of the block; those at the block barrier
   std::exception_ptr failure_;
   bool aborting_ = false;
-  char launch_sync_ = 0, block_sync_ = 0;  // addresses for ThreadSanitizer
+  char start_sync_ = 0, end_sync_ = 0, block_sync_ = 0;  // addresses for ThreadSanitizer
   std::array<char, kWarpSize> warp_sync_{};
 };
 
@@ -161,6 +171,10 @@ void Executor::prepare(const Launch& launch) {
 }
 
 void Executor::start_block(uint3 block) {
+  if (kBlocksAreUnordered) {
+    used_shared_.push_back(std::move(shared_));
+    shared_.clear();
+  }
   for (auto& [key, region] : shared_) {
     region.fresh = true;
   }
@@ -188,24 +202,29 @@ void Executor::start_block(uint3 block) {
                                           boost::context::preallocated(stack.sp, stack.size, stack),
                                           stacks_[i], [this, &fiber](boost::context::fiber&& from) {
                                             scheduler_ = std::move(from);
-                                            fiber.sanitizer.entered(scheduler_sanitizer_);
-                                            acquire(&launch_sync_);
-                                            try {
-                                              if (!aborting_) {
-                                                (*thread_)();
-                                              }
-                                            } catch (const AbortThread&) {
-                                            } catch (...) {
-                                              if (!failure_) {
-                                                failure_ = std::current_exception();
-                                              }
-                                            }
-                                            release(&launch_sync_);
-                                            fiber.wait = Wait::kDone;
-                                            fiber.sanitizer.leaving_for_ever(scheduler_sanitizer_);
+                                            run_thread(fiber);
                                             return std::move(scheduler_);
                                           });
   }
+}
+
+// The life of one thread, on its own stack.
+void Executor::run_thread(Fiber& fiber) {
+  fiber.sanitizer.entered(scheduler_sanitizer_);
+  acquire(&start_sync_);
+  try {
+    if (!aborting_) {
+      (*thread_)();
+    }
+  } catch (const AbortThread&) {
+  } catch (...) {
+    if (!failure_) {
+      failure_ = std::current_exception();
+    }
+  }
+  release(&end_sync_);
+  fiber.wait = Wait::kDone;
+  fiber.sanitizer.leaving_for_ever(scheduler_sanitizer_);
 }
 
 void Executor::resume(Fiber& fiber) {
@@ -310,7 +329,15 @@ void Executor::run(const Launch& launch, const std::function<void()>& thread) {
   prepare(launch);
   thread_ = &thread;
   ++settings().launches;
-  release(&launch_sync_);
+  release(&start_sync_);
+  struct AfterAll {  // also when a thread failed
+    Executor& executor;
+    ~AfterAll() {
+      acquire(&executor.end_sync_);
+      executor.shared_.clear();
+      executor.used_shared_.clear();
+    }
+  } const after_all{*this};
   const std::size_t blocks = std::size_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   for (std::size_t i = 0; i < blocks; ++i) {
     const bool backwards = settings().schedule == Schedule::kReverse;
@@ -319,8 +346,6 @@ void Executor::run(const Launch& launch, const std::function<void()>& thread) {
         {n % launch.grid.x, n / launch.grid.x % launch.grid.y, n / launch.grid.x / launch.grid.y});
     run_block();
   }
-  acquire(&launch_sync_);
-  shared_.clear();
 }
 
 void Executor::block_barrier(Site site) {

@@ -1,4 +1,4 @@
-// Tells AddressSanitizer and ThreadSanitizer about fibers; nothing in other builds.
+// Tells AddressSanitizer, and ThreadSanitizer if SF_TSAN_FIBERS=1, about fibers.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
 #include <sanitizer/tsan_interface.h>
 // NOLINTBEGIN(readability-identifier-naming): names of the run-time library
 extern "C" {
@@ -22,12 +22,12 @@ namespace stemfabric::simt {
 
 // Memory order: what happened before a release() is visible after an acquire() of the same address.
 inline void release([[maybe_unused]] void* address) {
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
   __tsan_release(address);
 #endif
 }
 inline void acquire([[maybe_unused]] void* address) {
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
   __tsan_acquire(address);
 #endif
 }
@@ -35,7 +35,7 @@ inline void acquire([[maybe_unused]] void* address) {
 // The executor's own bookkeeping is no part of what is checked.
 class IgnoreAccesses {
  public:
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
   IgnoreAccesses() {
     AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
     AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
@@ -76,7 +76,7 @@ class FiberSanitizer {
  public:
   FiberSanitizer() = default;
   ~FiberSanitizer() {
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
     if (tsan_ != nullptr) {
       __tsan_destroy_fiber(tsan_);
     }
@@ -88,7 +88,7 @@ class FiberSanitizer {
   void prepare(const void* bottom, std::size_t size) {
     bottom_ = bottom;
     size_ = size;
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
     if (tsan_ == nullptr) {
       tsan_ = __tsan_create_fiber(0);
     }
@@ -103,7 +103,7 @@ class FiberSanitizer {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&fake_stack_, to.bottom_, to.size_);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
     __tsan_switch_to_fiber(to.tsan_, __tsan_switch_to_fiber_no_sync);
 #endif
   }
@@ -111,7 +111,7 @@ class FiberSanitizer {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(nullptr, to.bottom_, to.size_);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
     __tsan_switch_to_fiber(to.tsan_, __tsan_switch_to_fiber_no_sync);
 #endif
   }
@@ -133,7 +133,7 @@ inline void SchedulerSanitizer::leaving([[maybe_unused]] FiberSanitizer& to) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&fake_stack_, to.bottom_, to.size_);
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if SF_TSAN_FIBERS
   tsan_ = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(to.tsan_, __tsan_switch_to_fiber_no_sync);
 #endif
