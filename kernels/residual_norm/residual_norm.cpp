@@ -2,6 +2,7 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/residual_norm/residual_norm_cpu.h"
+#include "kernels/residual_norm/residual_norm_cuda.h"
 
 namespace stemfabric {
 namespace {
@@ -47,8 +48,7 @@ void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwar
     SF_CHECK(args.epsilon >= 0, "{}: epsilon is {}", op, args.epsilon);
   }
   check_dropout(op, args.dropout, args.tokens_per_sample);
-  require_cpu(ctx, op);
-  cpu::residual_norm_forward(ctx, args);
+  SF_DISPATCH(ctx, residual_norm_forward, args);
 }
 
 void residual_norm_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args) {
@@ -70,8 +70,7 @@ void residual_norm_backward(const ExecutionContext& ctx, const ResidualNormBackw
     check(op, "dbeta", args.dbeta, {c});
   }
   check_dropout(op, args.dropout, args.tokens_per_sample);
-  require_cpu(ctx, op);
-  cpu::residual_norm_backward(ctx, args);
+  SF_DISPATCH(ctx, residual_norm_backward, args);
 }
 
 }  // namespace stemfabric

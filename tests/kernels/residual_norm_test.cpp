@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "tests/oracles/residual_norm_cases.h"
@@ -31,6 +32,27 @@ class ResidualNormTest : public testing::TestWithParam<ResidualNormCase> {};
 INSTANTIATE_TEST_SUITE_P(Cases, ResidualNormTest, testing::ValuesIn(residual_norm_test_cases()),
                          [](const auto& test) { return test.param.name; });
 
+bool only_once(const ResidualNormCase& c) { return c.large && !test_context().is_cpu(); }
+
+// On every path; a large case on a device on that of aligned memory alone.
+void for_each_path(const ResidualNormCase& c, const std::function<void()>& body) {
+  if (!only_once(c)) {
+    for_each_simd_level(body);
+    return;
+  }
+  set_first_element(0);
+  body();
+  set_first_element(1);
+}
+void run(const ResidualNormCase& c, const std::vector<GuardedTensor*>& outputs,
+         const std::function<void(const ExecutionContext&)>& op) {
+  if (only_once(c)) {
+    op(test_context(3));
+  } else {
+    run_repeatably(outputs, op);
+  }
+}
+
 void check_forward(const ResidualNormCase& c) {
   const ResidualNormShape shape = shape_of(c);
   const GuardedTensor x = GuardedTensor::random({c.m, c.c}, 1);
@@ -39,7 +61,7 @@ void check_forward(const ResidualNormCase& c) {
   const GuardedTensor beta = GuardedTensor::random({c.c}, 4);
   GuardedTensor sum({c.m, c.c}, DType::kF32), y({c.m, c.c}, DType::kF32);
   GuardedTensor mean({c.m}, DType::kF32), rstd({c.m}, DType::kF32);
-  run_repeatably({&sum, &y, &mean, &rstd}, [&](const ExecutionContext& ctx) {
+  run(c, {&sum, &y, &mean, &rstd}, [&](const ExecutionContext& ctx) {
     residual_norm_forward(ctx, {.x = c.with_x ? x.view() : ConstTensorView(),
                                 .residual = residual.view(),
                                 .gamma = gamma.view(),
@@ -57,12 +79,18 @@ void check_forward(const ResidualNormCase& c) {
                                                  read(gamma), read(beta));
   expect_within_bound("sum", sum.values(), widen(naive.sum), oracle.sum);
   expect_within_bound("y", y.values(), widen(naive.y), oracle.y);
-  expect_within_bound("mean", mean.values(), widen(naive.mean), oracle.mean);
+  // The values that the mean averages may cancel: one rounding of their size is allowed.
+  double magnitude = 0;
+  for (double v : oracle.sum) {
+    magnitude += std::abs(v) / static_cast<double>(oracle.sum.size());
+  }
+  expect_within_bound("mean", mean.values(), widen(naive.mean), oracle.mean,
+                      {.absolute = 0x1p-24 * magnitude});
   expect_within_bound("rstd", rstd.values(), widen(naive.rstd), oracle.rstd);
 }
 
 TEST_P(ResidualNormTest, Forward) {
-  for_each_simd_level([] { check_forward(GetParam()); });
+  for_each_path(GetParam(), [] { check_forward(GetParam()); });
 }
 
 void check_backward(const ResidualNormCase& c) {
@@ -76,7 +104,7 @@ void check_backward(const ResidualNormCase& c) {
   GuardedTensor dresidual({c.m, c.c}, DType::kF32), dx({c.m, c.c}, DType::kF32);
   GuardedTensor dgamma = GuardedTensor::filled({c.c}, DType::kF32, 0.25);  // accumulated
   GuardedTensor dbeta = GuardedTensor::filled({c.c}, DType::kF32, -0.5);
-  run_repeatably({&dresidual, &dx, &dgamma, &dbeta}, [&](const ExecutionContext& ctx) {
+  run(c, {&dresidual, &dx, &dgamma, &dbeta}, [&](const ExecutionContext& ctx) {
     residual_norm_backward(ctx, {.dy = dy.view(),
                                  .dsum = c.with_dsum ? dsum.view() : ConstTensorView(),
                                  .sum = sum.view(),
@@ -110,7 +138,7 @@ void check_backward(const ResidualNormCase& c) {
 }
 
 TEST_P(ResidualNormTest, Backward) {
-  for_each_simd_level([] { check_backward(GetParam()); });
+  for_each_path(GetParam(), [] { check_backward(GetParam()); });
 }
 
 // The oracle's gradient against finite differences of the oracle's forward.
@@ -162,7 +190,7 @@ TEST(ResidualNorm, DropoutDoesNotDependOnHowABatchIsCut) {
   EXPECT_EQ(whole, cut);
 }
 
-TEST(ResidualNorm, DropoutKeepsTheShareItSaysAndForwardAndBackwardAgree) {
+void check_dropout_share() {
   const DropoutConfig dropout = {.p = 0.1f, .key = philox_launch_key(1, 2, 3, 4)};
   const auto mask = mask_of(512, 256, 64, dropout).values();
   const auto kept =
@@ -180,8 +208,12 @@ TEST(ResidualNorm, DropoutKeepsTheShareItSaysAndForwardAndBackwardAgree) {
   EXPECT_EQ(dresidual.values(), ones.values());
 }
 
+TEST(ResidualNorm, DropoutKeepsTheShareItSaysAndForwardAndBackwardAgree) {
+  for_each_simd_level(check_dropout_share);
+}
+
 // A mean 1e5 times the deviation: the rounding of the inputs is all that is lost.
-TEST(ResidualNorm, ALargeMeanCostsNoAccuracy) {
+void check_large_mean() {
   const int64_t c = 256;
   const GuardedTensor residual = GuardedTensor::random({8, c}, 1, 99999, 100001);
   const GuardedTensor gamma = GuardedTensor::filled({c}, DType::kF32, 1);
@@ -202,8 +234,10 @@ TEST(ResidualNorm, ALargeMeanCostsNoAccuracy) {
   EXPECT_LT(worst, 4e-7);  // a few roundings of values up to 1.8
 }
 
-TEST(ResidualNorm, InPlaceGivesTheSameBits) {
-  const int64_t m = 9, c = 33;
+TEST(ResidualNorm, ALargeMeanCostsNoAccuracy) { for_each_simd_level(check_large_mean); }
+
+void check_in_place(int64_t c) {
+  const int64_t m = 9;
   const DropoutConfig dropout = {.p = 0.2f, .key = philox_launch_key(9, 9, 9, 9)};
   const GuardedTensor x = GuardedTensor::random({m, c}, 1);
   const GuardedTensor gamma = GuardedTensor::random({c}, 3);
@@ -256,7 +290,15 @@ TEST(ResidualNorm, InPlaceGivesTheSameBits) {
   EXPECT_EQ(dy.values(), expected);
 }
 
-TEST(ResidualNorm, ANanStaysInItsRowAndADroppedOneIsGone) {
+TEST(ResidualNorm, InPlaceGivesTheSameBits) {
+  for_each_simd_level([] {
+    for (int64_t c : {33, 256, 1024, 1028}) {
+      check_in_place(c);
+    }
+  });
+}
+
+void check_non_finite() {
   const int64_t m = 5, c = 40;
   const DropoutConfig dropout = {.p = 0.5f, .key = philox_launch_key(1, 1, 1, 1)};
   const ResidualNormShape shape = {.m = m, .c = c, .dropout = dropout};
@@ -284,6 +326,8 @@ TEST(ResidualNorm, ANanStaysInItsRowAndADroppedOneIsGone) {
   expect_non_finite_exactly("sum", sum.values(), [&](int64_t i) { return i == 3 * c + kept; });
   expect_non_finite_exactly("y", y.values(), [&](int64_t i) { return i / c == 3; });
 }
+
+TEST(ResidualNorm, ANanStaysInItsRowAndADroppedOneIsGone) { for_each_simd_level(check_non_finite); }
 
 }  // namespace
 }  // namespace stemfabric::test
