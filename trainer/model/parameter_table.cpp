@@ -178,6 +178,7 @@ ParameterTable::ParameterTable(const ModelConfig& config) {
     layout.norm("final_norm", config.dim);
   }
   std::vector<std::string> hidden;
+  hidden.reserve(kStemNames.size());
   for (const auto stem : kStemNames) {
     hidden.push_back(fmt::format("heads.{}.hidden", stem));
   }
