@@ -3,9 +3,21 @@
 #include <cmath>
 
 #include "kernels/adam/adam_cpu.h"
+#include "kernels/adam/adam_cuda.h"
 #include "kernels/common/dispatch.h"
 
 namespace stemfabric {
+namespace {
+
+// An optional tensor of three float64.
+void check_three(const char* op, const char* name, const ConstTensorView& view) {
+  if (view) {
+    check_tensor(op, name, view, DType::kF64, {3});
+    SF_CHECK(view.contiguous(), "{}: {} must be contiguous", op, name);
+  }
+}
+
+}  // namespace
 
 void adam_step(const ExecutionContext& ctx, const AdamArgs& args) {
   const char* op = "adam_step";
@@ -23,8 +35,11 @@ void adam_step(const ExecutionContext& ctx, const AdamArgs& args) {
   SF_CHECK(args.beta2 >= 0 && args.beta2 < 1, "{}: beta2 is {}", op, args.beta2);
   SF_CHECK(std::isfinite(args.lr) && std::isfinite(args.weight_decay) && args.epsilon >= 0,
            "{}: lr {}, weight_decay {}, epsilon {}", op, args.lr, args.weight_decay, args.epsilon);
-  require_cpu(ctx, op);
-  cpu::adam_step(ctx, args);
+  check_three(op, "gate", args.gate);
+  check_three(op, "scalars", args.scalars);
+  SF_CHECK(!args.gate || args.grad_scale == 1, "{}: grad_scale is {}, but the gate gives it", op,
+           args.grad_scale);
+  SF_DISPATCH(ctx, adam_step, args);
 }
 
 void ema_update(const ExecutionContext& ctx, const EmaArgs& args) {
@@ -34,8 +49,8 @@ void ema_update(const ExecutionContext& ctx, const EmaArgs& args) {
   SF_CHECK(args.average.contiguous() && args.parameter.contiguous(),
            "{}: average and parameter must be contiguous", op);
   SF_CHECK(args.momentum >= 0 && args.momentum <= 1, "{}: momentum is {}", op, args.momentum);
-  require_cpu(ctx, op);
-  cpu::ema_update(ctx, args);
+  check_three(op, "gate", args.gate);
+  SF_DISPATCH(ctx, ema_update, args);
 }
 
 }  // namespace stemfabric

@@ -1,7 +1,6 @@
 #include "kernels/adam/adam_cpu.h"
 
-#include <cmath>
-
+#include "kernels/adam/adam_math.h"
 #include "kernels/common/parallel_for.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -10,23 +9,12 @@
 #include <hwy/highway.h>
 #include "kernels/common/simd-inl.h"
 
-#ifndef SF_KERNELS_ADAM_CPU_TYPES
-#define SF_KERNELS_ADAM_CPU_TYPES
-namespace stemfabric::cpu {
-// Everything that does not depend on the element, formed in float64 and rounded once:
-//   w −= decay · w,   w −= rate · m / (√v · root_scale + epsilon)
-struct AdamCoefficients {
-  float grad_scale, l2, one_minus_beta1, one_minus_beta2, decay, rate, root_scale, epsilon;
-};
-}  // namespace stemfabric::cpu
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace stemfabric::HWY_NAMESPACE {
 
 // The moments move by (1−β)·(new − old): with a rounded β and a rounded 1−β, β·old + (1−β)·new
 // would settle beside the average (1.3e-5 off for β = 0.999 in float32).
-void adam_block(const cpu::AdamCoefficients& c, const float* HWY_RESTRICT gradient,
+void adam_block(const AdamCoefficients& c, const float* HWY_RESTRICT gradient,
                 float* HWY_RESTRICT m, float* HWY_RESTRICT v, float* HWY_RESTRICT parameter,
                 int64_t n) {
   for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
@@ -70,26 +58,17 @@ namespace {
 
 constexpr int64_t kBlock = 16384;  // elements of one task
 
-AdamCoefficients coefficients(const AdamArgs& a) {
-  const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(a.step));
-  const double correction2 = 1 - std::pow(a.beta2, static_cast<double>(a.step));
-  const bool keras = a.form == AdamForm::kKeras;
-  return {
-      .grad_scale = static_cast<float>(a.grad_scale),
-      .l2 = static_cast<float>(a.decoupled ? 0.0 : a.weight_decay),
-      .one_minus_beta1 = static_cast<float>(1 - a.beta1),
-      .one_minus_beta2 = static_cast<float>(1 - a.beta2),
-      .decay = static_cast<float>(a.decoupled ? a.lr * a.weight_decay : 0.0),
-      .rate = static_cast<float>(a.lr / correction1 * (keras ? std::sqrt(correction2) : 1.0)),
-      .root_scale = static_cast<float>(keras ? 1.0 : 1 / std::sqrt(correction2)),
-      .epsilon = static_cast<float>(a.epsilon),
-  };
-}
+const double* data_of(const ConstTensorView& view) { return view ? view.as<double>() : nullptr; }
 
 }  // namespace
 
 void adam_step(const ExecutionContext& ctx, const AdamArgs& args) {
-  const AdamCoefficients c = coefficients(args);
+  const double* gate = data_of(args.gate);
+  if (!gate_open(gate)) {
+    return;
+  }
+  const AdamCoefficients c = adam_coefficients(
+      adam_rule(args), with_tensors(adam_scalars(args), gate, data_of(args.scalars)));
   const auto* gradient = args.gradient.as<float>();
   auto* m = args.m.as<float>();
   auto* v = args.v.as<float>();
@@ -101,6 +80,9 @@ void adam_step(const ExecutionContext& ctx, const AdamArgs& args) {
 }
 
 void ema_update(const ExecutionContext& ctx, const EmaArgs& args) {
+  if (!gate_open(data_of(args.gate))) {
+    return;
+  }
   const auto one_minus_momentum = static_cast<float>(1 - args.momentum);
   const auto* parameter = args.parameter.as<float>();
   auto* average = args.average.as<float>();

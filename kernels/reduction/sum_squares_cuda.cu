@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "kernels/common/block_reduce.cuh"
-#include "kernels/common/vector.cuh"
+#include "kernels/common/flat.cuh"
 #include "kernels/reduction/sum_squares_cuda.h"
 
 namespace stemfabric::cuda {
@@ -63,28 +63,22 @@ __device__ __forceinline__ Partial combine(Partial p) {
   return p;
 }
 
-// x = head single elements, `vectors` float4, and single elements again up to n.
-struct Input {
-  const float* x;
-  int64_t n, head, vectors;
-};
-
-__global__ void __launch_bounds__(kThreads) sum_squares_kernel(Input in, Partial* parts) {
+__global__ void __launch_bounds__(kThreads)
+    sum_squares_kernel(const float* x, FlatRange range, Partial* parts) {
   Partial p = {0, 0, kNone};
-  const int64_t singles = in.n - 4 * in.vectors;
-  if (blockIdx.x == 0 && threadIdx.x < singles) {
-    const int64_t i = threadIdx.x < in.head ? threadIdx.x : 4 * in.vectors + threadIdx.x;
-    p.add(in.x[i], i);
+  if (blockIdx.x == 0 && threadIdx.x < range.singles()) {
+    const int64_t i = range.single(threadIdx.x);
+    p.add(x[i], i);
   }
   const int64_t grid_step = kTile * gridDim.x;
-  for (int64_t tile = kTile * blockIdx.x; tile < in.vectors; tile += grid_step) {
+  for (int64_t tile = kTile * blockIdx.x; tile < range.vectors; tile += grid_step) {
     FloatVector<4> v[kVectors];
     for (int k = 0; k < kVectors; ++k) {
       const int64_t i = tile + k * kThreads + threadIdx.x;
-      v[k] = i < in.vectors ? load_vector<4>(in.x + in.head + 4 * i) : FloatVector<4>{};
+      v[k] = i < range.vectors ? load_vector<4>(x + range.vector(i)) : FloatVector<4>{};
     }
     for (int k = 0; k < kVectors; ++k) {
-      const int64_t first = in.head + 4 * (tile + k * kThreads + threadIdx.x);
+      const int64_t first = range.vector(tile + k * kThreads + threadIdx.x);
       for (int lane = 0; lane < 4; ++lane) {
         p.add(v[k].lane[lane], first + lane);
       }
@@ -113,15 +107,13 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void sum_squares_into(const ExecutionContext& ctx, const SumSquaresArgs& args) {
-  Input in = {.x = args.x.as<float>(), .n = args.x.elements(), .head = 0, .vectors = 0};
-  const auto misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(in.x) % 16 / 4);
-  in.head = std::min(in.n, (4 - misaligned) % 4);
-  in.vectors = (in.n - in.head) / 4;
-  const int64_t blocks = std::clamp<int64_t>(ceil_div(in.vectors, kTile), 1, kMaxBlocks);
+  const auto* x = args.x.as<float>();
+  const FlatRange range = flat_range(args.x.elements(), x);
+  const int64_t blocks = std::clamp<int64_t>(ceil_div(range.vectors, kTile), 1, kMaxBlocks);
   WorkspaceScope scope(ctx.workspace());
   auto* parts = scope.take<Partial>(blocks);
   launch(ctx, {.kernel = "sum_squares_kernel", .grid = grid_size(blocks), .block = kThreads},
-         sum_squares_kernel, in, parts);
+         sum_squares_kernel, x, range, parts);
   launch(ctx, {.kernel = "sum_squares_total_kernel", .grid = 1, .block = kThreads},
          sum_squares_total_kernel, parts, static_cast<int>(blocks), args.result.as<double>());
 }

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <vector>
 
 #include "tests/oracles/adam_cases.h"
 #include "tests/oracles/adam_oracle.h"
@@ -47,6 +49,102 @@ void check_five_steps(const AdamCase& c) {
 
 TEST_P(AdamTest, FiveStepsFollowTheFormula) {
   for_each_simd_level([] { check_five_steps(GetParam()); });
+}
+
+// Parameter, gradient and moments that lie differently with respect to what a vector needs.
+TEST(Adam, ArraysMayLieDifferently) {
+  constexpr int64_t kElements = 3000;
+  const auto step = [&](const std::array<int, 4>& first) {
+    std::vector<GuardedTensor> tensors;
+    tensors.reserve(4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      set_first_element(first[i]);
+      tensors.push_back(GuardedTensor::random({kElements}, i + 1, i == 2 ? 0 : -1));
+    }
+    set_first_element(1);
+    adam_step(test_context(), {.parameter = tensors[0].view(),
+                               .m = tensors[1].view(),
+                               .v = tensors[2].view(),
+                               .gradient = tensors[3].view()});
+    return std::array{tensors[0].values(), tensors[1].values(), tensors[2].values()};
+  };
+  const auto alike = step({0, 0, 0, 0});
+  for (const auto& first : {std::array{1, 1, 1, 1},
+                            {2, 2, 2, 2},
+                            {3, 3, 3, 3},
+                            {0, 1, 0, 0},
+                            {0, 0, 0, 3},
+                            {3, 2, 1, 0}}) {
+    EXPECT_EQ(step(first), alike);
+  }
+}
+
+// A step whose numbers lie in device memory has the bits of one that is given them.
+TEST_P(AdamTest, GateAndScalarsStandForTheHostsNumbers) {
+  const AdamCase& c = GetParam();
+  GuardedTensor gate({3}, DType::kF64);
+  GuardedTensor scalars({3}, DType::kF64);
+  gate.assign(std::vector<double>{c.grad_scale, 1, kNaN});
+  scalars.assign(std::vector<double>{2e-3, 1 - std::pow(0.9, 7.0), 1 - std::pow(0.999, 7.0)});
+  std::array<std::vector<double>, 6> results;
+  for (std::size_t from_tensors : {0, 1}) {
+    GuardedTensor w = GuardedTensor::random({c.n}, 1);
+    GuardedTensor m = GuardedTensor::random({c.n}, 2);
+    GuardedTensor v = GuardedTensor::random({c.n}, 3, 0, 1);
+    const GuardedTensor g = GuardedTensor::random({c.n}, 4);
+    AdamArgs args = {.parameter = w.view(),
+                     .m = m.view(),
+                     .v = v.view(),
+                     .gradient = g.view(),
+                     .weight_decay = c.weight_decay,
+                     .decoupled = c.decoupled,
+                     .form = c.form};
+    if (from_tensors == 1) {
+      args.gate = gate.view();
+      args.scalars = scalars.view();
+      args.step = 99;  // not used
+      args.lr = 99;
+    } else {
+      args.grad_scale = c.grad_scale;
+      args.step = 7;
+      args.lr = 2e-3;
+    }
+    run_repeatably({&w, &m, &v}, [&](const ExecutionContext& ctx) { adam_step(ctx, args); });
+    results[3 * from_tensors] = w.values();
+    results[3 * from_tensors + 1] = m.values();
+    results[3 * from_tensors + 2] = v.values();
+  }
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(results[i], results[3 + i]) << i;
+  }
+}
+
+TEST(Adam, AClosedGateChangesNothing) {
+  for_each_simd_level([] {
+    GuardedTensor gate({3}, DType::kF64);
+    GuardedTensor scalars({3}, DType::kF64);
+    gate.assign(std::vector<double>{kNaN, 0, kNaN});
+    scalars.assign(std::vector<double>{kNaN, 0, 0});
+    GuardedTensor w = GuardedTensor::random({1500}, 1);
+    GuardedTensor m = GuardedTensor::random({1500}, 2);
+    GuardedTensor v = GuardedTensor::random({1500}, 3, 0, 1);
+    GuardedTensor average = GuardedTensor::random({1500}, 4);
+    const GuardedTensor g = GuardedTensor::filled({1500}, DType::kF32, kNaN);
+    const std::array before = {w.bytes(), m.bytes(), v.bytes(), average.bytes()};
+    adam_step(test_context(), {.parameter = w.view(),
+                               .m = m.view(),
+                               .v = v.view(),
+                               .gradient = g.view(),
+                               .gate = gate.view(),
+                               .scalars = scalars.view()});
+    ema_update(test_context(),
+               {.average = average.view(), .parameter = g.view(), .gate = gate.view()});
+    EXPECT_TRUE((before == std::array{w.bytes(), m.bytes(), v.bytes(), average.bytes()}));
+    gate.set(1, 1);
+    ema_update(test_context(),
+               {.average = average.view(), .parameter = w.view(), .gate = gate.view()});
+    EXPECT_NE(average.bytes(), before[3]);
+  });
 }
 
 // The size of the first step is lr in both forms, whatever the gradient's size.
@@ -103,7 +201,7 @@ TEST(Adam, ANanGradientSpoilsItsOwnElementOnly) {
   expect_non_finite_exactly("parameter", w.values(), [](int64_t i) { return i == 7 || i == 49; });
 }
 
-TEST(Adam, EmaFollowsTheFormulaAndSettlesOnTheParameter) {
+void check_ema() {
   for (int64_t n : {1, 15, 256, 20001}) {
     GuardedTensor average = GuardedTensor::random({n}, 1);
     const GuardedTensor parameter = GuardedTensor::random({n}, 2);
@@ -123,6 +221,8 @@ TEST(Adam, EmaFollowsTheFormulaAndSettlesOnTheParameter) {
   EXPECT_EQ(settled.values(), same.values());
 }
 
+TEST(Adam, EmaFollowsTheFormulaAndSettlesOnTheParameter) { for_each_simd_level(check_ema); }
+
 TEST(Adam, RefusesImpossibleSettings) {
   GuardedTensor w({4}, DType::kF32), m({4}, DType::kF32), v({4}, DType::kF32), g({4}, DType::kF32);
   AdamArgs args = {.parameter = w.view(), .m = m.view(), .v = v.view(), .gradient = g.view()};
@@ -131,6 +231,12 @@ TEST(Adam, RefusesImpossibleSettings) {
   args.step = 1;
   args.beta2 = 1.0;
   expect_contract_error({"adam_step", "beta2 is 1"}, [&] { adam_step(test_context(), args); });
+  args.beta2 = 0.999;
+  const GuardedTensor gate = GuardedTensor::filled({3}, DType::kF64, 1);
+  args.gate = gate.view();
+  args.grad_scale = 0.5;
+  expect_contract_error({"adam_step", "grad_scale is 0.5"},
+                        [&] { adam_step(test_context(), args); });
 }
 
 }  // namespace

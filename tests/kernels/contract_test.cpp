@@ -106,16 +106,25 @@ TEST_F(Contract, Activation) {
 }
 
 TEST_F(Contract, Adam) {
-  ContractCheck<AdamArgs>(
-      "adam_step", adam_step,
-      {.parameter = make({9}), .m = make({9}), .v = make({9}), .gradient = make({9})})
+  ContractCheck<AdamArgs>("adam_step", adam_step,
+                          {.parameter = make({9}),
+                           .m = make({9}),
+                           .v = make({9}),
+                           .gradient = make({9}),
+                           .gate = make({3}, DType::kF64),
+                           .scalars = make({3}, DType::kF64)})
       .argument("parameter", &AdamArgs::parameter, kLeading)
       .argument("gradient", &AdamArgs::gradient)
       .argument("m", &AdamArgs::m)
-      .argument("v", &AdamArgs::v);
-  ContractCheck<EmaArgs>("ema_update", ema_update, {.average = make({9}), .parameter = make({9})})
+      .argument("v", &AdamArgs::v)
+      .argument("gate", &AdamArgs::gate, kOptional)
+      .argument("scalars", &AdamArgs::scalars, kOptional);
+  ContractCheck<EmaArgs>(
+      "ema_update", ema_update,
+      {.average = make({9}), .parameter = make({9}), .gate = make({3}, DType::kF64)})
       .argument("average", &EmaArgs::average, kLeading)
-      .argument("parameter", &EmaArgs::parameter);
+      .argument("parameter", &EmaArgs::parameter)
+      .argument("gate", &EmaArgs::gate, kOptional);
 }
 
 TEST_F(Contract, AttentionForward) {
@@ -207,15 +216,10 @@ TEST_F(Contract, Linear) {
 }
 
 TEST_F(Contract, Reduction) {
-  struct SumSquaresArgs {
-    ConstTensorView x;
-  };
-  ContractCheck<SumSquaresArgs>("sum_squares",
-                                [](const ExecutionContext& ctx, const SumSquaresArgs& args) {
-                                  static_cast<void>(sum_squares(ctx, args.x));
-                                },
-                                {.x = make({9})})
-      .argument("x", &SumSquaresArgs::x, kLeading);
+  ContractCheck<SumSquaresArgs>("sum_squares", sum_squares_into,
+                                {.x = make({9}), .result = make({3}, DType::kF64)})
+      .argument("x", &SumSquaresArgs::x, kLeading)
+      .argument("result", &SumSquaresArgs::result);
   ContractCheck<ColumnSumArgs>("column_sum", column_sum, {.x = make({6, 4}), .out = make({2, 4})})
       .argument("x", &ColumnSumArgs::x, kLeading)
       .argument("out", &ColumnSumArgs::out);
