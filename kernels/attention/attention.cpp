@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/attention/attention_cuda.h"
 #include "kernels/common/dispatch.h"
 #include "runtime/core/check.h"
 
@@ -67,8 +68,7 @@ void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& 
     check_rows(kOp, "u", args.u, s);
     check_stats(kOp, args.stats, s);
   }
-  require_cpu(ctx, kOp);
-  cpu::attention_forward(ctx, args);
+  SF_DISPATCH(ctx, attention_forward, args);
 }
 
 void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
@@ -82,6 +82,7 @@ void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs
   check_rows(kOp, "dq", args.dq, s);
   check_rows(kOp, "dk", args.dk, s);
   check_rows(kOp, "dv", args.dv, s);
+
   require_cpu(ctx, kOp);
   cpu::attention_backward(ctx, args);
 }

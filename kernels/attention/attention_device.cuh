@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/attention/attention_math.h"
 #include "kernels/attention/attention_views.h"
@@ -14,6 +15,9 @@ namespace stemfabric::attention {
 
 // Keys of a tile; tiles start at multiples of it, as the groups of the dropout's counters do.
 inline constexpr int kTileKeys = 32;
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+inline constexpr float kLargest = std::numeric_limits<float>::max();
 
 // The keys of tile `first` (a multiple of kTileKeys) that may be attended to, one bit each. Called
 // by whole warps.

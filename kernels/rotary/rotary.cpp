@@ -4,7 +4,6 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/rotary/rotary_cpu.h"
-#include "kernels/rotary/rotary_cuda.h"
 #include "runtime/core/check.h"
 
 namespace stemfabric {
@@ -17,7 +16,8 @@ void rotary(const ExecutionContext& ctx, const RotaryArgs& args) {
            args.x.stride(3));
   SF_CHECK(std::isfinite(args.base) && args.base > 0, "rotary: base {} must be positive",
            args.base);
-  SF_DISPATCH(ctx, rotary, args);
+  require_cpu(ctx, "rotary");
+  cpu::rotary(ctx, args);
 }
 
 }  // namespace stemfabric

@@ -252,10 +252,11 @@ void clear_other_rows(const AttentionProblem& p, GuardedTensor& o) {
 }
 
 TEST(AttentionLong, FourThousand) {
+  const int64_t tokens = ops_are_emulated() ? 2048 : 4096;
   for (AttentionActivation activation :
        {AttentionActivation::kSuperposition, AttentionActivation::kSuperpositionCentered}) {
     SCOPED_TRACE(activation_name(activation));
-    const AttentionProblem p = long_problem(activation, 4096, 16);
+    const AttentionProblem p = long_problem(activation, tokens, 16);
     AttentionRun run(p);
     run.run(test_context(2));
     clear_other_rows(p, run.o);
@@ -264,7 +265,8 @@ TEST(AttentionLong, FourThousand) {
 }
 
 TEST(AttentionLong, SixteenThousandForward) {
-  const AttentionProblem p = long_problem(AttentionActivation::kSuperpositionCentered, 16384, 8);
+  const int64_t tokens = ops_are_emulated() ? 4096 : 16384;
+  const AttentionProblem p = long_problem(AttentionActivation::kSuperpositionCentered, tokens, 8);
   AttentionRun run(p);
   run.inference(test_context(2));
   clear_other_rows(p, run.o);

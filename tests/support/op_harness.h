@@ -105,6 +105,9 @@ void set_first_element(int elements);
 // 1, 2, … threads; a GPU; or the GPU's kernels on the SIMT executor, in another order of threads
 // for each variant.
 const ExecutionContext& test_context(int variant = 1);
+// Is it the SIMT executor? It needs a thousand times as long as a GPU, for the largest cases too
+// long.
+bool ops_are_emulated();
 
 // Runs `op` with 1, 2 and 3 threads, twice each, from the same initial contents of `outputs`, and
 // expects the same bits every time. Afterwards `outputs` hold the result.
