@@ -1,6 +1,7 @@
 #include "kernels/reduction/reduction.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/reduction/column_sum_cuda.h"
 #include "kernels/reduction/reduction_cpu.h"
 #include "kernels/reduction/sum_squares_cuda.h"
 
@@ -38,8 +39,7 @@ void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {
            "column_sum: the last stride of x is {}, not 1", args.x.stride(1));
   SF_CHECK(args.out.contiguous(), "column_sum: out must be contiguous");
   SF_CHECK(args.out.dim(0) > 0 || args.x.dim(0) == 0, "column_sum: out has no rows");
-  require_cpu(ctx, "column_sum");
-  cpu::column_sum(ctx, args);
+  SF_DISPATCH(ctx, column_sum, args);
 }
 
 }  // namespace stemfabric

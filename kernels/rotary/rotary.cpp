@@ -4,6 +4,7 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/rotary/rotary_cpu.h"
+#include "kernels/rotary/rotary_cuda.h"
 #include "runtime/core/check.h"
 
 namespace stemfabric {
@@ -16,8 +17,7 @@ void rotary(const ExecutionContext& ctx, const RotaryArgs& args) {
            args.x.stride(3));
   SF_CHECK(std::isfinite(args.base) && args.base > 0, "rotary: base {} must be positive",
            args.base);
-  require_cpu(ctx, "rotary");
-  cpu::rotary(ctx, args);
+  SF_DISPATCH(ctx, rotary, args);
 }
 
 }  // namespace stemfabric

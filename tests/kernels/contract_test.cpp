@@ -15,6 +15,7 @@
 #include "kernels/rotary/rotary.h"
 #include "kernels/standardize/standardize.h"
 #include "kernels/stem_loss/stem_loss.h"
+#include "kernels/step_control/step_control.h"
 #include "runtime/memory/buffer.h"
 #include "tests/support/op_harness.h"
 
@@ -338,6 +339,25 @@ TEST_F(Contract, StemLoss) {
       .argument("gradient", &Args::gradient, kOptional)
       .argument("loss", &Args::loss)
       .argument("weighted", &Args::weighted);
+}
+
+TEST_F(Contract, StepControl) {
+  using Args = StepControlArgs;
+  ContractCheck<Args>("step_control", step_control,
+                      {.squares = make({3}, DType::kF64),
+                       .loss = make({6}, DType::kF64),
+                       .weighted = make({6}, DType::kF64),
+                       .gate = make({3}, DType::kF64),
+                       .lr = make({1}, DType::kF64),
+                       .steps = make({1}, DType::kF64),
+                       .scalars = make({3}, DType::kF64)})
+      .argument("squares", &Args::squares)
+      .argument("loss", &Args::loss, {.required = false, .axis = kNone})
+      .argument("weighted", &Args::weighted, {.required = false, .axis = kNone})
+      .argument("gate", &Args::gate)
+      .argument("lr", &Args::lr)
+      .argument("steps", &Args::steps)
+      .argument("scalars", &Args::scalars);
 }
 
 // A dense innermost row is part of the contract where it is not "contiguous".

@@ -1,0 +1,10 @@
+// CUDA implementation of step_control.h; arguments are validated.
+#pragma once
+
+#include "kernels/step_control/step_control.h"
+
+namespace stemfabric::cuda {
+
+void step_control(const ExecutionContext& ctx, const StepControlArgs& args);
+
+}  // namespace stemfabric::cuda
