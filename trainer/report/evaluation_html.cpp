@@ -215,20 +215,10 @@ std::string curves(const ReportInputs& report) {
   }
   const TrainingCurves curves = read_training_curves(report.run_folder);
   if (curves.empty()) {
-    return "<h2>Training</h2>\n<p class=\"none\">No training run lies beside these weights, so "
+    return "<h1>Training</h1>\n<p class=\"none\">No training run lies beside these weights, so "
            "there are no curves to show.</p>\n";
   }
-  std::string html = "<h2>Training</h2>\n<div class=\"grid two\">\n";
-  const auto card = [&](const char* title, const char* x_label, const std::vector<Series>& series) {
-    if (!series.empty()) {
-      html += fmt::format("<div class=\"card\"><h3>{}</h3>{}</div>\n", title,
-                          line_chart(title, x_label, series));
-    }
-  };
-  card("Loss per epoch", "epoch", curves.epochs);
-  card("Loss per step", "step", curves.steps);
-  card("Learning rate", "step", curves.rates);
-  return html + "</div>\n";
+  return "<h1>Training</h1>\n" + training_sections(curves);
 }
 
 std::string definitions() {

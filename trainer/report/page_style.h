@@ -15,12 +15,14 @@ body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 26px; margin: 0 0 4px; letter-spacing: -0.01em; }
+main > h1:not(:first-child) { margin-top: 48px; }
 h2 { font-size: 18px; margin: 36px 0 12px; }
 h3 { font-size: 14px; margin: 0 0 8px; }
 p { margin: 0 0 12px; } .sub { color: var(--soft); margin-bottom: 20px; overflow-wrap: anywhere; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px; }
 .grid { display: grid; gap: 14px; }
 .four { grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); }
+.three { grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); }
 .two { grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); }
 .big { font-size: 30px; font-weight: 650; letter-spacing: -0.02em; line-height: 1.2; }
 .big small { font-size: 15px; font-weight: 400; color: var(--soft); }
@@ -39,7 +41,7 @@ th.group { text-align: center; border-bottom: 1px solid var(--line); }
 td.first, th.first { border-left: 1px solid var(--line); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-pre { margin: 0; columns: 2 420px; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
+pre { margin: 0; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 code { font: 13px ui-monospace, "DejaVu Sans Mono", monospace; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--soft); font-size: 12px; } svg text.label { fill: var(--ink); font-size: 13px; }
@@ -59,6 +61,8 @@ line.axis { stroke: var(--soft); stroke-width: 1; }
 .key { display: inline-block; width: 16px; height: 3px; border-radius: 2px; }
 .key-0 { background: var(--blue); } .key-1 { background: var(--orange); }
 .key-target { height: 0; border-radius: 0; border-top: 2px dashed var(--green); } .none { color: var(--soft); }
+.bar { height: 10px; border-radius: 3px; background: var(--blue); min-width: 1px; }
+td.wide { width: 50%; text-align: left; }
 @media print { body { background: none; } .card { break-inside: avoid; } }
 )css";
 

@@ -201,6 +201,9 @@ std::string line_chart(const std::string& title, const std::string& x_label,
   const Axis y = make_axis(ys.low - margin, ys.high + margin, kHeight - kBottom, kTop, logarithmic);
   std::string svg = open_svg(title) + y_grid(y);
   for (const double tick : linear_ticks(x.low, x.high, 7)) {
+    if (std::abs(tick - std::round(tick)) > 1e-9) {
+      continue;  // steps and epochs are counted
+    }
     svg += line(x.place(tick), kHeight - kBottom, x.place(tick), kHeight - kBottom + 4, "axis");
     svg += text(x.place(tick), kHeight - kBottom + 18, "middle", short_number(tick));
   }

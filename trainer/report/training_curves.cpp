@@ -9,6 +9,7 @@
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/io/file.h"
+#include "trainer/training/phase_times.h"
 
 namespace stemfabric {
 namespace {
@@ -56,26 +57,72 @@ Series averaged(const Series& series) {
   return result;
 }
 
-struct Points {
+// Losses by epoch: of all stems together, or of one.
+struct LossPair {
   Series train{.name = "training loss", .x = {}, .y = {}};
   Series validation{.name = "validation loss", .x = {}, .y = {}};
+  void add(double epoch, double train_loss, double validation_loss) {
+    train.x.push_back(epoch);
+    train.y.push_back(train_loss);
+    validation.x.push_back(epoch);
+    validation.y.push_back(validation_loss);
+  }
+};
+
+struct Points {
+  LossPair total;
+  std::array<LossPair, kStemCount> stems;
   Series steps{.name = "loss of a step", .x = {}, .y = {}};
   Series rates{.name = "learning rate", .x = {}, .y = {}};
+  Series norms{.name = "gradient norm, before clipping", .x = {}, .y = {}};
+  std::vector<std::pair<std::string, double>> seconds;
+  int64_t skipped = 0;
 };
+
+std::string of_stem(const char* loss, std::size_t stem) {
+  return fmt::format("{}_{}", loss, kStemNames[stem]);
+}
+
+void add_seconds(const Json& line, bool of_step, Points& points) {
+  const auto seconds = line.find("seconds");
+  if (seconds == line.end() || !seconds->is_object()) {
+    return;
+  }
+  for (const auto& [phase, value] : seconds->items()) {
+    // Epochs repeat what their steps have told.
+    const bool of_epoch = phase == "validation" || phase == "checkpoint";
+    if (!value.is_number() || of_step == of_epoch) {
+      continue;
+    }
+    const auto known =
+        std::ranges::find(points.seconds, phase, &std::pair<std::string, double>::first);
+    if (known == points.seconds.end()) {
+      points.seconds.emplace_back(phase, value.get<double>());
+    } else {
+      known->second += value.get<double>();
+    }
+  }
+}
 
 void add_line(const Json& line, Points& points) {
   const double step = number_or_none(line, "step");
   if (const auto kind = line.find("kind"); kind != line.end() && *kind == "epoch") {
     const double epoch = number_or_none(line, "epoch");
-    points.train.x.push_back(epoch);
-    points.train.y.push_back(number_or_none(line, "train_loss"));
-    points.validation.x.push_back(epoch);
-    points.validation.y.push_back(number_or_none(line, "val_loss"));
+    points.total.add(epoch, number_or_none(line, "train_loss"), number_or_none(line, "val_loss"));
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      points.stems[s].add(epoch, number_or_none(line, of_stem("train_loss", s).c_str()),
+                          number_or_none(line, of_stem("val_loss", s).c_str()));
+    }
+    add_seconds(line, false, points);
   } else if (line.contains("loss")) {
     points.steps.x.push_back(step);
     points.steps.y.push_back(number_or_none(line, "loss"));
     points.rates.x.push_back(step);
     points.rates.y.push_back(number_or_none(line, "lr"));
+    points.norms.x.push_back(step);
+    points.norms.y.push_back(number_or_none(line, "grad_norm"));
+    points.skipped += line.contains("skipped") ? 1 : 0;
+    add_seconds(line, true, points);
   }
 }
 
@@ -101,7 +148,7 @@ void read_history(const std::filesystem::path& path, Points& points) {
   if (!history.is_object() || !history.contains("epoch") || !history["epoch"].is_array()) {
     return;
   }
-  const auto list = [&](const char* key) {
+  const auto list = [&](const std::string& key) {
     std::vector<double> values;
     if (history.contains(key) && history[key].is_array()) {
       for (const Json& value : history[key]) {
@@ -111,9 +158,15 @@ void read_history(const std::filesystem::path& path, Points& points) {
     values.resize(history["epoch"].size(), kNone);
     return values;
   };
-  points.train.x = points.validation.x = list("epoch");
-  points.train.y = list("loss");
-  points.validation.y = list("val_loss");
+  const auto fill = [&](LossPair& pair, const std::string& suffix) {
+    pair.train.x = pair.validation.x = list("epoch");
+    pair.train.y = list("loss" + suffix);
+    pair.validation.y = list("val_loss" + suffix);
+  };
+  fill(points.total, "");
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    fill(points.stems[s], fmt::format("_{}", kStemNames[s]));
+  }
 }
 
 }  // namespace
@@ -134,9 +187,24 @@ TrainingCurves read_training_curves(const std::filesystem::path& run_folder) {
     }
   }
   TrainingCurves curves;
-  keep_if_useful(curves.epochs, averaged(points.train));
-  keep_if_useful(curves.epochs, averaged(points.validation));
+  const auto keep_pair = [](std::vector<Series>& list, const LossPair& pair) {
+    keep_if_useful(list, averaged(pair.train));
+    keep_if_useful(list, averaged(pair.validation));
+  };
+  keep_pair(curves.epochs, points.total);
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    keep_pair(curves.stems[s], points.stems[s]);
+  }
   keep_if_useful(curves.steps, averaged(points.steps));
+  keep_if_useful(curves.norms, averaged(points.norms));
+  for (const std::string_view phase : kPhaseNames) {  // in the order in which they happen
+    const auto known =
+        std::ranges::find(points.seconds, phase, &std::pair<std::string, double>::first);
+    if (known != points.seconds.end()) {
+      curves.seconds.push_back(*known);
+    }
+  }
+  curves.skipped = points.skipped;
   const auto [low, high] = std::ranges::minmax_element(points.rates.y);
   if (low != points.rates.y.end() && *low < *high) {  // a constant rate needs no chart
     keep_if_useful(curves.rates, averaged(points.rates));

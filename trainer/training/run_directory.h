@@ -18,6 +18,7 @@ class RunDirectory {
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
+  std::filesystem::path report() const { return root_ / "report.html"; }
   std::filesystem::path best_model() const { return checkpoints() / "best_model.safetensors"; }
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
   std::filesystem::path epoch_metrics() const { return root_ / "epochs.jsonl"; }

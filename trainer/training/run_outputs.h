@@ -10,6 +10,8 @@
 
 namespace stemfabric {
 
+std::string utc_now();  // ISO 8601
+
 // <path> and beside it <stem>.json with the step, epoch and loss it was best at, and the
 // configuration of the run.
 void write_best_model(const std::filesystem::path& path, const TrainingSetup& setup,

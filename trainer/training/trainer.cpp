@@ -11,6 +11,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
 #include "runtime/io/file.h"
+#include "trainer/config/fields.h"
 #include "trainer/training/preflight.h"
 #include "trainer/training/resume.h"
 #include "trainer/training/run_outputs.h"
@@ -59,8 +60,17 @@ LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& s
                               const StepPlan& plan, int64_t steps) {
   LoadedConfig effective = loaded;
   effective.config = setup.config;
+  Config before = loaded.config;
+  const FieldList old = list_fields(before);
+  const FieldList now = list_fields(effective.config);
+  for (std::size_t i = 0; i < now.fields.size(); ++i) {
+    if (value_to_yaml(old.fields[i]) != value_to_yaml(now.fields[i])) {
+      effective.origins[now.fields[i].key()] = "data set or initial weights";
+    }
+  }
   if (epoch_limit(loaded) == std::numeric_limits<int64_t>::max()) {
     const int64_t per_epoch = plan.steps_per_epoch();
+    effective.origins["training.num_epochs"] = "training.num_steps";
     effective.config.training.num_epochs = (steps + per_epoch - 1) / per_epoch;
   }
   return effective;
@@ -294,6 +304,8 @@ void Trainer::take_step() {
   progress_->set_done(state_.step, fmt::format("loss {:.5g}", record.loss.total));
   const int64_t limit = config_.training.max_non_finite_steps;
   if (state_.skipped_in_a_row >= limit) {
+    try_write_report(fmt::format("stopped at step {}: {} not finite", record.step, record.skipped),
+                     partial_result());
     throw NumericError(
         "training stopped at step {}: {} steps in a row had values that are not finite; in the "
         "last "

@@ -11,6 +11,7 @@
 #include "trainer/training/metrics_log.h"
 #include "trainer/training/prefetch.h"
 #include "trainer/training/run_directory.h"
+#include "trainer/training/run_outputs.h"
 #include "trainer/training/stop_signal.h"
 #include "trainer/training/train_step.h"
 #include "trainer/training/training.h"
@@ -54,10 +55,14 @@ class Trainer {
   void save_checkpoint();
   void save_best_model();
   TrainingResult interrupted();
+  TrainingResult partial_result() const;  // of a run that has not come to its end
   TrainingResult finish(TrainingResult::End end);
   std::string take_final_weights(TrainingResult::End end);
   std::optional<double> final_validation_loss(const std::string& which);
   std::string write_h5_model();
+  void write_report(const std::string& end, const TrainingResult& result, const FinalModel* model);
+  // For a run that does not end well: problems with the report are only logged.
+  void try_write_report(const std::string& end, const TrainingResult& result);
   double session_seconds() const;
 
   const LoadedConfig& loaded_;

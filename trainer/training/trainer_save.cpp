@@ -4,10 +4,12 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
 #include "trainer/export/keras_h5.h"
 #include "trainer/model/weights_file.h"
+#include "trainer/report/training_html.h"
 #include "trainer/training/run_outputs.h"
 #include "trainer/training/trainer.h"
 #include "trainer/version.h"
@@ -46,6 +48,19 @@ void Trainer::save_best_model() {
                    stopping_.state());
 }
 
+TrainingResult Trainer::partial_result() const {
+  TrainingResult result;
+  result.end = TrainingResult::End::kInterrupted;
+  result.steps = state_.step;
+  result.epochs = state_.epoch;
+  result.skipped_steps = state_.skipped_steps;
+  result.train_loss = state_.step_in_epoch > 0 || state_.history.empty()
+                          ? state_.epoch_sums.mean().total
+                          : state_.history.back().train.total;
+  result.seconds = snapshot().seconds;
+  return result;
+}
+
 TrainingResult Trainer::interrupted() {
   progress_ = nullptr;
   if (checkpointed_step_ != state_.step) {
@@ -54,14 +69,49 @@ TrainingResult Trainer::interrupted() {
   const char* signal = signals_.received();
   log_info("stopped{}{} after step {}; everything is saved, the same command goes on from here",
            signal != nullptr ? " by " : "", signal != nullptr ? signal : "", state_.step);
-  TrainingResult result;
-  result.end = TrainingResult::End::kInterrupted;
-  result.steps = state_.step;
-  result.epochs = state_.epoch;
-  result.skipped_steps = state_.skipped_steps;
-  result.train_loss = state_.epoch_sums.mean().total;
-  result.seconds = snapshot().seconds;
+  const TrainingResult result = partial_result();
+  try_write_report(fmt::format("stopped after step {}; the same command goes on", state_.step),
+                   result);
   return result;
+}
+
+void Trainer::write_report(const std::string& end, const TrainingResult& result,
+                           const FinalModel* model) {
+  const EarlyStopping::State best = stopping_.state();
+  const EpochRecord* last = state_.history.empty() ? nullptr : &state_.history.back();
+  TrainingReport report{
+      .run_folder = directory_->root(),
+      .timestamp = utc_now(),
+      .end = end,
+      .finished = model != nullptr,
+      .steps = result.steps,
+      .epochs = result.epochs,
+      .parameters = model_.parameters().parameter_count(),
+      .seconds = result.seconds,
+      .train_loss = result.train_loss,
+      .validation_loss = result.validation_loss,
+      .best_epoch = best.best_epoch,
+      .train_samples = setup_.data.train->size(),
+      .validation_samples = setup_.data.validation ? setup_.data.validation->size() : 0,
+      .data_folder = setup_.data.root.string(),
+      .data_hash = setup_.data.hash,
+      .seed = config_.training.seed,
+      .config_yaml = config_to_yaml(effective_, true)};
+  if (model != nullptr) {
+    report.weights = model->weights;
+    report.weights_sha256 = model->sha256;
+  } else if (last != nullptr && last->validation) {
+    report.validation_loss = last->validation->total;
+  }
+  write_training_html(directory_->report(), report);
+}
+
+void Trainer::try_write_report(const std::string& end, const TrainingResult& result) {
+  try {
+    write_report(end, result, nullptr);
+  } catch (const IoError& error) {
+    log_warning("there is no report of this run: {}", error.what());
+  }
 }
 
 // Best weights of a run that went through its epochs; a run of exactly num_steps steps gives the
@@ -134,7 +184,10 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                                           {"seed", std::to_string(config_.training.seed)},
                                           {"data_hash", setup_.data.hash},
                                           {"code_revision", std::string(code_revision())}});
-  const std::string not_h5 = write_h5_model();
+  const FinalModel model{.path = result.final_model,
+                         .sha256 = hash,
+                         .weights = which,
+                         .h5_obstacle = write_h5_model()};
   result.seconds = snapshot().seconds;
   write_history(directory_->root() / "training_history.json", state_.history);
   write_summary(directory_->root() / "training_summary.json",
@@ -143,11 +196,9 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                  .setup = setup_,
                  .state = snapshot(),
                  .result = result,
-                 .model = {.path = result.final_model,
-                           .sha256 = hash,
-                           .weights = which,
-                           .h5_obstacle = not_h5},
+                 .model = model,
                  .parameters = model_.parameters().parameter_count()});
+  write_report(fmt::format("finished ({})", end_name(end)), result, &model);
   metrics_->sync();
   epoch_metrics_->sync();
   log_info("finished ({}) after {} steps, {} epochs, {}; {} weights in {}", end_name(end),
