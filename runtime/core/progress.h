@@ -32,5 +32,7 @@ class Progress {
 
 // "12.3 s", "4 min 05 s", "2 h 10 min".
 std::string format_duration(double seconds);
+// "0.0123457" with that many significant digits, "not finite" for NaN and infinities.
+std::string format_number(double value, int digits = 6);
 
 }  // namespace stemfabric

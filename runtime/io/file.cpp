@@ -14,73 +14,12 @@
 #include <vector>
 
 #include "runtime/core/check.h"
+#include "runtime/io/file_internal.h"
 
 namespace stemfabric {
 namespace fs = std::filesystem;
+using namespace io_internal;
 namespace {
-
-// What the user can do about the usual reasons.
-const char* advice(int error) {
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-      return "; free space there or choose another folder";
-    case EACCES:
-    case EPERM:
-      return "; check the permissions or choose another folder";
-    case EROFS:
-      return "; choose a folder that can be written";
-    case ENOENT:
-    case ENOTDIR:
-      return "; check the path";
-    case EISDIR:
-      return "; give the path of a file";
-    case EFBIG:
-      return "; raise the file size limit (ulimit -f)";
-    case EMFILE:
-    case ENFILE:
-      return "; raise the limit of open files (ulimit -n)";
-    default:
-      return "";
-  }
-}
-
-[[noreturn]] void fail(const char* verb, const fs::path& path, int error) {
-  throw IoError("cannot {} {}: {}{}", verb, path.string(), std::generic_category().message(error),
-                advice(error));
-}
-
-// A file descriptor that closes itself.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) {
-      ::close(fd_);
-    }
-  }
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_ = -1;
-};
-
-Descriptor open_for_reading(const fs::path& path, int extra_flags = 0) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | extra_flags);
-  if (fd < 0) {
-    fail("read", path, errno);
-  }
-  return Descriptor(fd);
-}
 
 // One read(); repeats if a signal interrupts it.
 std::size_t read_some(int fd, char* to, std::size_t size, const fs::path& path) {
@@ -92,64 +31,6 @@ std::size_t read_some(int fd, char* to, std::size_t size, const fs::path& path) 
     if (errno != EINTR) {
       fail("read", path, errno);
     }
-  }
-}
-
-void sync_folder(const fs::path& folder) {
-  const Descriptor fd = open_for_reading(folder, O_DIRECTORY);
-  // Some file systems cannot sync a folder; there is nothing better to do on those.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP) {
-    fail("sync folder", folder, errno);
-  }
-}
-
-fs::path folder_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-// `<name>.partial-<pid>-<n>` beside the target.
-fs::path partial_path(const fs::path& target) {
-  static std::atomic<uint64_t> counter{0};
-  fs::path partial = target;
-  partial += fmt::format(".partial-{}-{}", ::getpid(), counter.fetch_add(1));
-  return partial;
-}
-
-// "a/b/" names the same folder as "a/b"; without its slash it has a file name.
-fs::path without_trailing_slash(const fs::path& path) {
-  return path.has_filename() || !path.has_relative_path() ? path : path.parent_path();
-}
-
-// fsync of every file and folder below `root`, and of `root`.
-void sync_tree(const fs::path& root) {
-  std::error_code error;
-  for (fs::recursive_directory_iterator it(root, error), end; !error && it != end;
-       it.increment(error)) {
-    if (it->is_directory(error)) {
-      sync_folder(it->path());
-    } else if (it->is_regular_file(error)) {
-      const Descriptor fd = open_for_reading(it->path());
-      if (::fsync(fd.get()) != 0) {
-        fail("write", it->path(), errno);
-      }
-    }
-  }
-  if (error) {
-    fail("read folder", root, error.value());
-  }
-  sync_folder(root);
-}
-
-// rename() that never replaces anything, where the file system can do that.
-void rename_new(const fs::path& from, const fs::path& to) {
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
-    return;
-  }
-  if (errno != EINVAL && errno != ENOSYS) {
-    fail("create folder", to, errno);
-  }
-  if (::rename(from.c_str(), to.c_str()) != 0) {
-    fail("create folder", to, errno);
   }
 }
 
@@ -201,7 +82,7 @@ struct AtomicFile::State {
 
   fs::path target;
   fs::path partial;
-  Descriptor fd;
+  Descriptor fd;  // its lock says that somebody is still writing
   std::string buffer;
   uint64_t written = 0;
   off_t sent = 0;     // bytes given to the system
@@ -240,13 +121,16 @@ struct AtomicFile::State {
 
 AtomicFile::AtomicFile(const fs::path& path) : state_(std::make_unique<State>()) {
   state_->target = path;
-  state_->partial = partial_path(path);
-  const int fd =
-      ::open(state_->partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    fail("write", path, errno);
-  }
-  state_->fd = Descriptor(fd);
+  remove_stale_partials(path);
+  do {
+    state_->partial = partial_path(path);
+    const int fd =
+        ::open(state_->partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) {
+      fail("write", path, errno);
+    }
+    state_->fd = Descriptor(fd);
+  } while (!lock_partial(state_->fd));
 }
 
 AtomicFile::~AtomicFile() {
@@ -330,40 +214,6 @@ void write_text_file(const fs::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
-}
-
-void create_directory_atomically(const fs::path& target_path,
-                                 const std::function<void(const fs::path&)>& fill) {
-  const fs::path target = without_trailing_slash(target_path);
-  struct stat info {};
-  if (::lstat(target.c_str(), &info) == 0) {
-    throw IoError("cannot create folder {}: it exists already", target.string());
-  }
-  const fs::path partial = partial_path(target);
-  if (::mkdir(partial.c_str(), 0777) != 0) {
-    fail("create folder", target, errno);
-  }
-  try {
-    fill(partial);
-    sync_tree(partial);
-    rename_new(partial, target);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(partial, ignored);
-    throw;
-  }
-  sync_folder(folder_of(target));
-}
-
-void make_directories(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (!error && !fs::is_directory(path, error) && !error) {
-    error = std::make_error_code(std::errc::not_a_directory);
-  }
-  if (error) {
-    fail("create folder", path, error.value());
-  }
 }
 
 std::string sha256_file(const fs::path& path) {

@@ -31,7 +31,8 @@ class MappedFile {
 };
 
 // Writes beside the target (`<name>.partial-<pid>-<n>`), then fsync and rename in commit(): readers
-// see the old file or the whole new one. Without commit() the partial file is removed.
+// see the old file or the whole new one. Without commit() the partial file is removed. What a
+// killed process left behind is removed by the next one that writes the same target.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);  // the folder must exist
@@ -56,6 +57,12 @@ void write_text_file(const std::filesystem::path& path, std::string_view text); 
 // `target`, which must not exist. On any error the temporary folder is removed.
 void create_directory_atomically(const std::filesystem::path& target,
                                  const std::function<void(const std::filesystem::path&)>& fill);
+
+// The same in the place of a folder, if there is one: the two change names in one step, then the
+// old one is removed. On a file system that cannot do this, a kill between two renames leaves the
+// old folder as `<target>.replaced`.
+void replace_directory_atomically(const std::filesystem::path& target,
+                                  const std::function<void(const std::filesystem::path&)>& fill);
 
 // mkdir -p with an IoError that names the path and the reason. (Not create_directories: argument
 // lookup would find the one of std::filesystem too.)

@@ -1,7 +1,9 @@
 #include "runtime/io/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -192,6 +194,61 @@ TEST(File, FolderAppearsWholeOrNotAtAll) {
   EXPECT_EQ(entries(dir.path()), 2);
   create_directory_atomically(fs::path(dir / "g").string() + "/", [](const fs::path&) {});
   EXPECT_TRUE(fs::is_directory(dir / "g"));
+}
+
+TEST(File, FoldersAreReplacedWhole) {
+  const TempDir dir;
+  const auto fill_with = [](const char* text) {
+    return [text](const fs::path& folder) { write_text_file(folder / "x", text); };
+  };
+  replace_directory_atomically(dir / "d", fill_with("old"));
+  write_text_file(dir / "d/more", "");
+  EXPECT_THROW(replace_directory_atomically(dir / "d",
+                                            [&](const fs::path& folder) {
+                                              write_text_file(folder / "x", "half");
+                                              throw InputError("stop");
+                                            }),
+               InputError);
+  EXPECT_EQ(read_text_file(dir / "d/x"), "old");
+  replace_directory_atomically(dir / "d", [&](const fs::path& folder) {
+    EXPECT_EQ(read_text_file(dir / "d/x"), "old");
+    write_text_file(folder / "x", "new");
+  });
+  EXPECT_EQ(read_text_file(dir / "d/x"), "new");
+  EXPECT_FALSE(fs::exists(dir / "d/more"));
+  EXPECT_EQ(entries(dir.path()), 1);
+  write_text_file(dir / "file", "precious");
+  EXPECT_THAT(io_error([&] { replace_directory_atomically(dir / "file", fill_with("x")); }),
+              HasSubstr("not a folder"));
+  EXPECT_EQ(read_text_file(dir / "file"), "precious");
+}
+
+// What a killed process left goes with the next writing of the same target; nothing else does.
+TEST(File, StalePartialsAreRemoved) {
+  const TempDir dir;
+  const auto leave = [&](const std::string& name) { std::ofstream(dir / name) << "half"; };
+  const std::vector<std::string> others = {"a.partial-7-1.txt", "a.partial-x-1", "ab.partial-7-1",
+                                           "a.partial-7"};
+  for (const std::string& name : others) {
+    leave(name);
+  }
+  leave("a.partial-7-1");
+  leave("a.partial-7-2");
+  fs::create_directory(dir / "d.partial-7-3");
+  leave("d.partial-7-3/x");
+  // Somebody is still writing this one.
+  const int held = ::open((dir / "a.partial-7-2").c_str(), O_RDWR);
+  ASSERT_EQ(::flock(held, LOCK_EX | LOCK_NB), 0);
+  write_text_file(dir / "a", "x");
+  EXPECT_FALSE(fs::exists(dir / "a.partial-7-1"));
+  EXPECT_TRUE(fs::exists(dir / "a.partial-7-2"));
+  ::close(held);
+  EXPECT_TRUE(fs::exists(dir / "d.partial-7-3"));
+  create_directory_atomically(dir / "d", [](const fs::path&) {});
+  EXPECT_FALSE(fs::exists(dir / "d.partial-7-3"));
+  for (const std::string& name : others) {
+    EXPECT_TRUE(fs::exists(dir / name)) << name;
+  }
 }
 
 TEST(File, Sha256KnownAnswers) {

@@ -50,6 +50,9 @@ void print_summary(const EvaluateResult& result, bool has_model) {
     evaluated += stem.evaluated;
   }
   print_row("all", result.summary.model, result.summary.mixture, has_model, evaluated);
+  if (!result.note.empty()) {
+    fmt::print("{}\n", result.note);
+  }
   fmt::print("{}\n{}\n", result.json.string(), result.html.string());
 }
 

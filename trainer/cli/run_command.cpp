@@ -7,7 +7,6 @@
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
 #include "trainer/pipeline/pipeline.h"
-#include "trainer/report/evaluation_report.h"
 
 namespace stemfabric::cli {
 namespace {
@@ -20,6 +19,8 @@ struct Options {
   std::string output_dir;
   std::string run_label;
   std::string train_ratio;
+  std::string targets;
+  std::string resume = "auto";
 };
 
 void print_summary(const PipelineResult& result) {
@@ -33,7 +34,7 @@ void print_summary(const PipelineResult& result) {
   fmt::print("training    {} epochs, {} steps, {} ({}){}\n", training.epochs, training.steps,
              format_duration(training.seconds), end_name(training.end),
              training.validation_loss
-                 ? fmt::format(", best validation loss {:.6g}", *training.validation_loss)
+                 ? ", best validation loss " + format_number(*training.validation_loss)
                  : "");
 }
 
@@ -46,7 +47,7 @@ std::string score_cell(const MetricDistributions& model, const MetricDistributio
   return fmt::format("{:>8.2f} ({:>6.2f})", model[metric].median, mixture[metric].median);
 }
 
-void print_scores(const PipelineResult& result, const std::string& target_kind) {
+void print_scores(const PipelineResult& result) {
   const EvaluationSummary& summary = result.evaluation.summary;
   const auto print_row = [](std::string_view name, const MetricDistributions& model,
                             const MetricDistributions& mixture) {
@@ -56,16 +57,15 @@ void print_scores(const PipelineResult& result, const std::string& target_kind) 
     }
     fmt::print("\n");
   };
-  fmt::print(
-      "\nmedians over the validation records; in brackets the mixture itself as the estimate\n");
+  fmt::print("\nmedians over the {} records; in brackets the mixture itself as the estimate\n",
+             result.evaluated_split == "train" ? "training" : "validation");
   fmt::print("{:<10}{:>17}{:>17}{:>17}{:>17}\n", "stem", "SDR dB", "SIR dB", "SAR dB", "overall");
   for (std::size_t s = 0; s < kStemCount; ++s) {
     print_row(kStemNames[s], summary.stems[s].model, summary.stems[s].mixture);
   }
   print_row("all", summary.model, summary.mixture);
-  const std::string note = target_note(target_kind);
-  if (!note.empty()) {
-    fmt::print("\n{}\n", note);
+  if (!result.evaluation.note.empty()) {
+    fmt::print("\n{}\n", result.evaluation.note);
   }
   fmt::print("\nreport      {}\n", result.evaluation.html.string());
 }
@@ -75,17 +75,21 @@ int run_run(const Options& options) {
   if (!options.train_ratio.empty()) {
     overrides.push_back({"data.train_ratio", options.train_ratio, "--train-ratio"});
   }
+  if (!options.targets.empty()) {
+    overrides.push_back({"data.snapshot_targets", options.targets, "--targets"});
+  }
   const LoadedConfig config = options.config.load(overrides);
   const PipelineResult result = run_pipeline({.snapshot_dir = options.snapshot_dir,
                                               .output_dir = options.output_dir,
                                               .run_label = options.run_label,
-                                              .config = config});
+                                              .config = config,
+                                              .resume = options.resume});
   print_summary(result);
   if (result.training.end == TrainingResult::End::kInterrupted) {
     fmt::print("stopped by a signal after saving a checkpoint; run the same command again\n");
     return kExitInterrupted;
   }
-  print_scores(result, config.config.data.snapshot_targets);
+  print_scores(result);
   return 0;
 }
 
@@ -113,6 +117,16 @@ void add_run_command(CLI::App& app, Run& run) {
                    "Share of the records for training (data.train_ratio)")
       ->type_name("X")
       ->default_str("as configured, 0.8");
+  command
+      ->add_option("--targets", options->targets,
+                   "What the stems of the snapshots hold (data.snapshot_targets)")
+      ->type_name("samples|bands")
+      ->default_str("as configured, samples");
+  command
+      ->add_option("--resume", options->resume,
+                   "Of the training: auto, from its newest whole checkpoint, if any; never, start "
+                   "over (what was trained is moved aside); or the folder of a checkpoint")
+      ->type_name("auto|never|PATH");
   options->config.add_to(*command);
   command->callback([&run, options] { run = [options] { return run_run(*options); }; });
 }

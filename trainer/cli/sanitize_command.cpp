@@ -29,11 +29,7 @@ int run_sanitize(const SanitizeOptions& options) {
              summary.count(Verdict::kAccept), summary.count(Verdict::kAcceptWithRepair),
              summary.count(Verdict::kReject), summary.count(Verdict::kDuplicate),
              options.output.string(), static_cast<double>(summary.output_bytes) / 1e6);
-  if (summary.accepted() == 0) {
-    throw InputError("no snapshot of {} was accepted; {}", options.input.string(),
-                     options.report.empty() ? "give --report to see the reason for each"
-                                            : "the reasons are in " + options.report.string());
-  }
+  require_accepted(options, summary);
   return 0;
 }
 

@@ -414,15 +414,7 @@ SnapshotDatasetSummary build_snapshot_dataset(const SnapshotDatasetOptions& opti
   if (!replaces) {
     create_directory_atomically(target, fill);
   } else {
-    // The new folder is whole before the old one goes.
-    const fs::path fresh = options.output_dir / fmt::format(".{}.new", options.run_label);
-    const fs::path old = options.output_dir / fmt::format(".{}.old", options.run_label);
-    fs::remove_all(fresh);
-    fs::remove_all(old);
-    create_directory_atomically(fresh, fill);
-    fs::rename(target, old);
-    fs::rename(fresh, target);
-    fs::remove_all(old);
+    replace_directory_atomically(target, fill);
   }
   summary.folder = target;
   return summary;

@@ -106,6 +106,7 @@ EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& requ
   EvaluateResult result{.summary = summarise(records),
                         .json = request.output_dir / "evaluation_report.json",
                         .html = request.output_dir / "report.html"};
+  result.note = target_note(target_kind(folder));
   ReportInputs report{
       .timestamp = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))),
       .dataset_dir = folder.root.string(),

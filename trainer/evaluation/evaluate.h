@@ -21,6 +21,7 @@ struct EvaluateResult {
   EvaluationSummary summary;
   std::filesystem::path json;
   std::filesystem::path html;
+  std::string note;  // what must be known to read the scores; may be empty
 };
 
 // InputError for data and models that do not fit each other; IoError.

@@ -97,7 +97,7 @@ void check_finite(const SafetensorsFile& file, const std::string& name,
   const float* bad = std::find_if_not(values, end, [](float x) { return std::isfinite(x); });
   if (bad != end) {
     refuse(file, fmt::format("tensor '{}' holds {} at element {}; the weights are broken", name,
-                             *bad, bad - values));
+                             std::isnan(*bad) ? std::abs(*bad) : *bad, bad - values));
   }
 }
 

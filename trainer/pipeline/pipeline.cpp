@@ -12,6 +12,8 @@
 #include "trainer/config/fields.h"
 #include "trainer/data/snapshot_dataset.h"
 #include "trainer/snapshot/sanitize.h"
+#include "trainer/training/checkpoint.h"
+#include "trainer/training/run_directory.h"
 
 namespace stemfabric {
 namespace {
@@ -83,8 +85,17 @@ class Pipeline {
                               .settings = dataset_settings(config_)};
     const auto earlier = read_pipeline_state(state_file());
     if (earlier) {
-      check_same(*earlier, fresh);
-      state_ = *earlier;
+      const std::string difference = difference_between(*earlier, fresh);
+      if (difference.empty()) {
+        state_ = *earlier;
+        return;
+      }
+      if (has_training()) {
+        throw UsageError("{}; use another --run-label", difference);
+      }
+      log_info("{}; nothing was trained there yet, so that all of it is made anew", difference);
+      state_ = fresh;
+      write_pipeline_state(state_file(), state_);
       return;
     }
     if (fs::exists(result_.folder, error) && !fs::is_empty(result_.folder, error)) {
@@ -106,40 +117,45 @@ class Pipeline {
     }
   }
 
-  void check_same(const PipelineState& earlier, const PipelineState& now) const {
+  // In words; empty if both make the same data set.
+  std::string difference_between(const PipelineState& earlier, const PipelineState& now) const {
     for (const auto& [key, value] : now.settings) {
       const auto before = earlier.settings.find(key);
       if (before == earlier.settings.end() || before->second != value) {
-        throw UsageError("{} was made with {} = {}, this call has {}; use another --run-label",
-                         result_.folder.string(), key,
-                         before == earlier.settings.end() ? "nothing" : before->second, value);
+        return fmt::format("{} was made with {} = {}, this call has {}", result_.folder.string(),
+                           key, before == earlier.settings.end() ? "nothing" : before->second,
+                           value);
       }
     }
     if (earlier.snapshots != now.snapshots) {
-      throw UsageError(
-          "{} was made from other snapshots, or those in {} have changed since; use another "
-          "--run-label",
-          result_.folder.string(), options_.snapshot_dir.string());
+      return fmt::format("{} was made from other snapshots, or those in {} have changed since",
+                         result_.folder.string(), options_.snapshot_dir.string());
     }
+    return {};
+  }
+
+  // What took time and cannot be had again by a second call. A trainer that is still at work
+  // counts.
+  bool has_training() const {
+    std::error_code error;
+    const fs::path run = result_.folder / "run";
+    return fs::exists(run / "final_model.safetensors", error) ||
+           !list_checkpoints(run / "checkpoints").empty() || RunDirectory::in_use(run);
   }
 
   void sanitize() {
     std::error_code error;
     if (!state_.sanitize || !fs::exists(records(), error)) {
-      const fs::path report = result_.folder / "sanitize_report.json";
-      const SanitizeSummary summary =
-          sanitize_snapshots({.input = options_.snapshot_dir,
-                              .output = records(),
-                              .report = report,
-                              .threads = static_cast<int>(config_.training.threads)});
+      const SanitizeOptions sanitizing{.input = options_.snapshot_dir,
+                                       .output = records(),
+                                       .report = result_.folder / "sanitize_report.json",
+                                       .threads = static_cast<int>(config_.training.threads)};
+      const SanitizeSummary summary = sanitize_snapshots(sanitizing);
+      require_accepted(sanitizing, summary);
       state_.sanitize = SanitizeCounts{.accepted = summary.accepted(),
                                        .repaired = summary.count(Verdict::kAcceptWithRepair),
                                        .refused = summary.count(Verdict::kReject),
                                        .duplicates = summary.count(Verdict::kDuplicate)};
-      if (summary.accepted() == 0) {
-        throw InputError("no snapshot of {} was accepted; the reasons are in {}",
-                         options_.snapshot_dir.string(), report.string());
-      }
       state_.records_sha256 = sha256_file(records());
       write_pipeline_state(state_file(), state_);
     } else {
@@ -184,14 +200,20 @@ class Pipeline {
     LoadedConfig config = options_.config;
     config.config.data.dataset_dir = dataset().string();
     config.origins["data.dataset_dir"] = "run";
-    result_.training = run_training(config, {.output_dir = result_.folder / "run"});
+    result_.training =
+        run_training(config, {.output_dir = result_.folder / "run", .resume = options_.resume});
   }
 
   void evaluate_model() {
+    if (result_.dataset.validation == 0) {
+      result_.evaluated_split = "train";
+      log_warning("there are no validation records: the scores are those of the training records");
+    }
     const ExecutionContext ctx({.threads = static_cast<int>(config_.training.threads)});
     result_.evaluation = evaluate(ctx, {.dataset_dir = dataset(),
                                         .model = result_.training.final_model,
                                         .output_dir = result_.folder / "evaluation",
+                                        .split = result_.evaluated_split,
                                         .batch_size = config_.inference.batch_size});
   }
 

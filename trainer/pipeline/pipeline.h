@@ -9,7 +9,7 @@
 //
 // Called again with the same label it goes on where it was stopped: stages that are done are kept,
 // training resumes from its newest checkpoint. Other snapshots, or settings that would have made
-// another data set, are refused.
+// another data set, are refused once there is something trained; before, all is made anew.
 #pragma once
 
 #include <filesystem>
@@ -27,6 +27,7 @@ struct PipelineOptions {
   std::filesystem::path output_dir;
   std::string run_label;
   LoadedConfig config;
+  std::string resume = "auto";  // of the training: auto, never, or the path of a checkpoint
 };
 
 struct PipelineResult {
@@ -35,7 +36,8 @@ struct PipelineResult {
   SanitizeCounts sanitize;
   DatasetCounts dataset;
   TrainingResult training;
-  EvaluateResult evaluation;  // not filled if the training was interrupted
+  std::string evaluated_split = "validation";  // "train" if there are no validation records
+  EvaluateResult evaluation;                   // not filled if the training was interrupted
 };
 
 // Errors: UsageError for a label that is no plain name or a folder made from something else,

@@ -1,7 +1,6 @@
 #include "trainer/report/training_html.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "runtime/core/progress.h"
 #include "runtime/io/file.h"
@@ -71,20 +70,16 @@ std::string card(const std::string& name, const std::string& value, const std::s
       escape_html(name), escape_html(value), escape_html(hint));
 }
 
-std::string loss_text(double loss) {
-  return std::isfinite(loss) ? fmt::format("{:.4g}", loss) : "not finite";
-}
-
 std::string summary_cards(const TrainingReport& report) {
   std::string html = "<div class=\"grid four\">\n";
   const std::string best =
       report.best_epoch > 0 ? fmt::format("best epoch {}", report.best_epoch) : "";
   html += report.validation_loss
-              ? card("Validation loss", loss_text(*report.validation_loss),
+              ? card("Validation loss", format_number(*report.validation_loss, 4),
                      report.finished ? report.weights : best)
               : card("Validation loss", "–",
                      report.validation_samples > 0 ? "not measured yet" : "no validation split");
-  html += card("Training loss", loss_text(report.train_loss), "of the last epoch");
+  html += card("Training loss", format_number(report.train_loss, 4), "of the last epoch");
   html += card("Steps", std::to_string(report.steps), fmt::format("{} epochs", report.epochs));
   html += card("Time", format_duration(report.seconds),
                report.steps > 0

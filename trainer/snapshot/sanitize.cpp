@@ -261,14 +261,19 @@ class Sink {
   SanitizeSummary summary_;
 };
 
-// Bytes of all input files, for the progress display.
-uint64_t total_bytes(const SanitizeOptions& options) {
+// All input files, and their bytes for the progress display.
+struct InputTotal {
+  int64_t files = 0;
+  uint64_t bytes = 0;
+};
+InputTotal count_input(const SanitizeOptions& options) {
   InputWalker walker(options.input, {});
-  uint64_t total = 0;
+  InputTotal total;
   for (InputFile file; walker.next(file);) {
     std::error_code error;
     const uintmax_t size = fs::file_size(file.path, error);
-    total += error ? 0 : size;
+    total.bytes += error ? 0 : size;
+    ++total.files;
   }
   return total;
 }
@@ -298,7 +303,7 @@ void make_parent(const fs::path& path) {
 
 SanitizeSummary sanitize_snapshots(const SanitizeOptions& options) {
   require_distinct(options);
-  const uint64_t total = progress_enabled() ? total_bytes(options) : 0;
+  const InputTotal total = progress_enabled() ? count_input(options) : InputTotal();
   make_parent(options.output);
   make_parent(options.report);
   Source source(options);
@@ -309,7 +314,7 @@ SanitizeSummary sanitize_snapshots(const SanitizeOptions& options) {
     workers.push_back(std::make_unique<Sanitizer>(options.salt));
   }
   {
-    Progress progress("Sanitizing", "MB", static_cast<int64_t>(total >> 20));
+    Progress progress("Sanitizing", "MB", static_cast<int64_t>(total.bytes >> 20));
     OrderedPipeline<WorkItem> pipeline(threads);
     pipeline.run(
         [&](WorkItem& item) { return source.produce(item); },
@@ -321,10 +326,29 @@ SanitizeSummary sanitize_snapshots(const SanitizeOptions& options) {
         });
   }
   if (sink.summary().count(Verdict::kReject) > kLoggedRefusals) {
-    log_warning("{} refusals in all; the report of --report names each of them",
-                sink.summary().count(Verdict::kReject));
+    log_warning("{} refusals in all; {}", sink.summary().count(Verdict::kReject),
+                options.report.empty() ? "give --report to have each of them named"
+                                       : options.report.string() + " names each of them");
   }
   return sink.commit();
+}
+
+void require_accepted(const SanitizeOptions& options, const SanitizeSummary& summary) {
+  if (summary.accepted() > 0) {
+    return;
+  }
+  const int64_t files = count_input(options).files;
+  if (files == 0) {
+    throw InputError("{}: holds no *.json or *.jsonl file; give the folder with the snapshots",
+                     options.input.string());
+  }
+  if (summary.count(Verdict::kReject) == 0) {
+    throw InputError("{}: holds no snapshot: {} empty", options.input.string(),
+                     files == 1 ? "the file is" : "all files are");
+  }
+  throw InputError("no snapshot of {} was accepted; {}", options.input.string(),
+                   options.report.empty() ? "give --report to see the reason for each"
+                                          : "the reasons are in " + options.report.string());
 }
 
 }  // namespace stemfabric

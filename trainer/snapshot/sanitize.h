@@ -37,5 +37,7 @@ struct SanitizeSummary {
 // snapshot (ids already seen). The output is the same for every number of threads. Output and
 // report appear whole or not at all. A bad snapshot is a verdict, not an error.
 SanitizeSummary sanitize_snapshots(const SanitizeOptions& options);
+// InputError that says why if nothing was accepted.
+void require_accepted(const SanitizeOptions& options, const SanitizeSummary& summary);
 
 }  // namespace stemfabric

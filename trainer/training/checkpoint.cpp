@@ -1,14 +1,10 @@
 #include "trainer/training/checkpoint.h"
 #include "trainer/training/json_fields.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -87,20 +83,6 @@ void fill_checkpoint(const fs::path& folder, const RunIdentity& identity,
   const std::string text = json.dump(1);
   write_text_file(folder / kStateFile,
                   fmt::format("{}{}{}{}{}", kHead, sha256_hex(text), kMiddle, text, kTail));
-}
-
-// Two folders change names in one step, so that at no moment the checkpoint is missing.
-void exchange(const fs::path& fresh, const fs::path& target) {
-  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
-    return;
-  }
-  // A file system without that call: for a moment only the partial name exists.
-  fs::path old = target;
-  old += ".partial-old";
-  if (::rename(target.c_str(), old.c_str()) != 0 || ::rename(fresh.c_str(), target.c_str()) != 0) {
-    throw IoError("{}: cannot be replaced: {}", target.string(), std::strerror(errno));
-  }
-  fs::rename(old, fresh);
 }
 
 // Under a partial name first: a folder that is half removed is no checkpoint any more.
@@ -247,16 +229,7 @@ fs::path write_checkpoint(const fs::path& folder, const RunIdentity& identity,
   const auto fill = [&](const fs::path& temporary) {
     fill_checkpoint(temporary, identity, state, table, tensors, statistics);
   };
-  if (!fs::exists(target)) {
-    create_directory_atomically(target, fill);
-    return target;
-  }
-  fs::path fresh = target;
-  fresh += ".partial-new";
-  fs::remove_all(fresh);
-  create_directory_atomically(fresh, fill);
-  exchange(fresh, target);
-  fs::remove_all(fresh);
+  replace_directory_atomically(target, fill);
   return target;
 }
 

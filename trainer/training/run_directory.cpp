@@ -50,6 +50,16 @@ RunDirectory::~RunDirectory() {
   }
 }
 
+bool RunDirectory::in_use(const fs::path& root) {
+  const int file = ::open((root / ".lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) {
+    return false;
+  }
+  const bool locked = ::flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(file);
+  return locked;
+}
+
 void RunDirectory::lock() {
   const fs::path path = root_ / ".lock";
   lock_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);

@@ -18,6 +18,8 @@ class RunDirectory {
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
+  // Whether a trainer holds that folder at this moment.
+  static bool in_use(const std::filesystem::path& root);
   std::filesystem::path report() const { return root_ / "report.html"; }
   std::filesystem::path best_model() const { return checkpoints() / "best_model.safetensors"; }
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }

@@ -240,11 +240,11 @@ TrainingResult Trainer::dry_run() {
     log_warning("the first step would be skipped: {} is not finite", record.skipped);
   }
   log_info(
-      "dry run: one step took {} (data {:.0f} %), loss {:.6g}, gradient norm {:.4g}; nothing "
+      "dry run: one step took {} (data {:.0f} %), loss {}, gradient norm {}; nothing "
       "was written",
       format_duration(record.seconds.total()),
-      100 * record.seconds.seconds[0] / record.seconds.total(), record.loss.total,
-      record.grad_norm);
+      100 * record.seconds.seconds[0] / record.seconds.total(), format_number(record.loss.total),
+      format_number(record.grad_norm, 4));
   TrainingResult result;
   result.end = TrainingResult::End::kDryRun;
   result.steps = 1;
@@ -301,7 +301,7 @@ void Trainer::take_step() {
   const StepRecord record = one_step();
   epoch_times_.add(record.seconds);
   write_step(record);
-  progress_->set_done(state_.step, fmt::format("loss {:.5g}", record.loss.total));
+  progress_->set_done(state_.step, "loss " + format_number(record.loss.total, 5));
   const int64_t limit = config_.training.max_non_finite_steps;
   if (state_.skipped_in_a_row >= limit) {
     try_write_report(fmt::format("stopped at step {}: {} not finite", record.step, record.skipped),
@@ -398,7 +398,7 @@ bool Trainer::observe(const EpochRecord& record) {
   const double loss = record.validation ? record.validation->total : record.train.total;
   const int64_t epochs = record.validation ? config_.validation.every : 1;
   if (!std::isfinite(loss)) {
-    log_warning("epoch {}: the loss is {}, which counts as no progress", record.epoch, loss);
+    log_warning("epoch {}: the loss is not finite, which counts as no progress", record.epoch);
   }
   if (schedule_.observe(loss, epochs)) {
     log_info("no progress: learning rate lowered to {:.4g}", schedule_.state().lr);
@@ -419,8 +419,9 @@ void Trainer::log_epoch(const EpochRecord& record, bool best) const {
     times += fmt::format("{}{} {:.0f} %", i == 0 ? "" : ", ", kPhaseNames[i],
                          100 * epoch_times_.seconds[i] / total);
   }
-  log_info("epoch {}: loss {:.6g}{}{}, lr {:.4g}; {}: {}", record.epoch, record.train.total,
-           record.validation ? fmt::format(", validation {:.6g}", record.validation->total) : "",
+  log_info("epoch {}: loss {}{}{}, lr {:.4g}; {}: {}", record.epoch,
+           format_number(record.train.total),
+           record.validation ? ", validation " + format_number(record.validation->total) : "",
            best ? " (best)" : "", record.lr, format_duration(total), times);
 }
 

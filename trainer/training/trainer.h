@@ -59,6 +59,7 @@ class Trainer {
   TrainingResult finish(TrainingResult::End end);
   std::string take_final_weights(TrainingResult::End end);
   std::optional<double> final_validation_loss(const std::string& which);
+  void require_finite_weights();
   std::string write_h5_model();
   void write_report(const std::string& end, const TrainingResult& result, const FinalModel* model);
   // For a run that does not end well: problems with the report are only logged.

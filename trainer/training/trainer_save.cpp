@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/reduction/reduction.h"
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
@@ -162,6 +163,20 @@ std::string Trainer::write_h5_model() {
   return {};
 }
 
+// No reader takes weights that are not finite; they come from a last step that overflowed.
+void Trainer::require_finite_weights() {
+  const SumSquares squares = sum_squares(ctx_, model_.weights());
+  if (squares.non_finite == 0) {
+    return;
+  }
+  try_write_report(fmt::format("diverged: weights not finite after step {}", state_.step),
+                   partial_result());
+  throw NumericError(
+      "the training diverged: after step {} {} weights are not finite, first in {}; no final model "
+      "was written; lower training.lr or set training.grad_clip",
+      state_.step, squares.non_finite, parameter_at(model_.parameters(), squares.first_non_finite));
+}
+
 TrainingResult Trainer::finish(TrainingResult::End end) {
   if (checkpointed_step_ != state_.step) {
     save_checkpoint();
@@ -175,6 +190,7 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                           ? state_.epoch_sums.mean().total
                           : state_.history.back().train.total;
   const std::string which = take_final_weights(end);
+  require_finite_weights();
   result.validation_loss = final_validation_loss(which);
   result.final_model = directory_->final_model();
   const std::string hash = write_weights(result.final_model, setup_.model, model_.parameters(),

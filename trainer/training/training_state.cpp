@@ -1,5 +1,6 @@
 #include "trainer/training/training_state.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -136,6 +137,12 @@ void LossSums::add(const StemValues& weighted_loss, const StemValues& loss,
 
 LossValues LossSums::mean() const {
   LossValues mean;
+  if (std::ranges::all_of(count, [](double n) { return n == 0; })) {
+    // Not 0, which would be the best of all losses.
+    mean.total = std::numeric_limits<double>::quiet_NaN();
+    mean.stem.fill(mean.total);
+    return mean;
+  }
   for (std::size_t s = 0; s < kStemCount; ++s) {
     if (count[s] > 0) {
       mean.stem[s] = plain[s] / count[s];

@@ -22,7 +22,8 @@ struct LossValues {
   StemValues stem{};
 };
 
-// Exact mean over batches of different sizes: sums of loss · count and of count.
+// Exact mean over batches of different sizes: sums of loss · count and of count. NaN if nothing was
+// counted (every step was skipped).
 struct LossSums {
   StemValues weighted{};  // Σ weighted_s · count_s
   StemValues plain{};     // Σ loss_s · count_s

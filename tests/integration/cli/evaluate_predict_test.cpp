@@ -18,6 +18,7 @@ namespace {
 using test::run_stemfabric;
 using test::TempDir;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr int64_t kRecords = 3;
 constexpr int64_t kTokens = 4;
@@ -77,6 +78,19 @@ TEST(Predict, WritesOneFilePerStem) {
   }
 }
 
+TEST(Predict, RemovesWhatAKilledOneLeft) {
+  const Example example;
+  make_directories(example.dir / "y");
+  write_text_file(example.dir / "y/vocals.npy.partial-4194305-0", "half");
+  const auto result = run_stemfabric(
+      {"predict", "--model", "w.safetensors", "--input", "x.npy", "--output-dir", "y"},
+      example.dir.path());
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(example.dir / "y"),
+                          std::filesystem::directory_iterator()),
+            kStemCount);
+}
+
 TEST(Predict, BadInputIsStatusThree) {
   const Example example;
   const auto result = run_stemfabric(
@@ -111,6 +125,16 @@ TEST(Evaluate, WritesBothReports) {
   EXPECT_EQ(report["individualEvaluations"].size(), 3U);
   EXPECT_TRUE(report["aggregateMetrics"]["overall"].is_number());
   EXPECT_THAT(read_text_file(example.dir / "e/report.html"), HasSubstr("</html>"));
+}
+
+TEST(Evaluate, SaysWhenTheTargetsCannotBePredicted) {
+  const Example example;
+  const std::vector<std::string> args = {"evaluate",      "--dataset-dir", "data", "--model",
+                                         "w.safetensors", "--output-dir",  "e"};
+  EXPECT_THAT(run_stemfabric(args, example.dir.path()).out, Not(HasSubstr("waveform samples")));
+  write_text_file(example.dir / "data/manifest.json", R"({"targets": {"kind": "samples"}})");
+  EXPECT_THAT(run_stemfabric(args, example.dir.path()).out,
+              HasSubstr("The targets of this data set are decimated waveform samples"));
 }
 
 TEST(Evaluate, MissingModelIsStatusThree) {

@@ -126,6 +126,66 @@ TEST_F(RunCommand, WhatIsKeptIsNotTakenOverDamaged) {
   EXPECT_EQ(run("kept").status, 0);  // the same records, data and weights again
 }
 
+// Until something was trained, a label is not used up.
+TEST_F(RunCommand, AfterFailedFirstStagesACorrectedCallWorks) {
+  const TempDir bad;
+  auto list = args("early");
+  list[3] = bad.path().string();
+  const auto empty = run_stemfabric(list);
+  EXPECT_EQ(empty.status, 3);
+  EXPECT_THAT(empty.err, HasSubstr("holds no *.json or *.jsonl file"));
+  write_text_file(bad / "no.json", "{}");
+  EXPECT_EQ(run_stemfabric(list).status, 3);
+  const auto bands = run("early", {"--targets", "bands"});
+  EXPECT_EQ(bands.status, 3);
+  EXPECT_THAT(bands.err, HasSubstr("use --targets samples"));
+  const auto corrected = run("early", {"--targets", "samples", "--train-ratio", "0.7"});
+  EXPECT_EQ(corrected.status, 0) << corrected.err;
+  EXPECT_THAT(corrected.out, HasSubstr("8 accepted"));
+  EXPECT_EQ(run("early", {"--train-ratio", "0.6"}).status, 2);  // now there is something to lose
+}
+
+// Every option that an error of `run` names is one of `run`.
+TEST_F(RunCommand, HintsNameOptionsThatItHas) {
+  const std::string help = run_stemfabric({"run", "--help"}).out;
+  const auto expect_own_options = [&](const std::string& text) {
+    for (std::size_t at = text.find(" --"); at != std::string::npos;
+         at = text.find(" --", at + 1)) {
+      const std::size_t end = text.find_first_not_of("-abcdefghijklmnopqrstuvwxyz", at + 1);
+      EXPECT_THAT(help, HasSubstr(text.substr(at + 1, end - at - 1))) << text;
+    }
+  };
+  ASSERT_EQ(run("hints").status, 0);
+  const auto other = run("hints", {"--set", "training.lr=0.5"});
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("--resume never"));
+  expect_own_options(other.err);
+  for (const auto& entry : fs::directory_iterator(dir_ / "hints/run/checkpoints")) {
+    if (entry.is_directory()) {
+      write_text_file(entry.path() / "state.json", "{}");
+    }
+  }
+  const auto damaged = run("hints");
+  EXPECT_EQ(damaged.status, 3);
+  EXPECT_THAT(damaged.err, HasSubstr("--resume never"));
+  expect_own_options(damaged.err);
+  const auto again = run("hints", {"--resume", "never"});
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_TRUE(fs::exists(dir_ / "hints/run/previous-1"));
+  expect_own_options(run("unbanded", {"--targets", "bands"}).err);
+}
+
+TEST_F(RunCommand, WithoutValidationRecordsTheTrainingOnesAreScored) {
+  const TempDir one;
+  fs::copy(data_dir() / "snapshots/s05_lanterns.json", one / "a.json");
+  auto list = args("single");
+  list[3] = one.path().string();
+  const auto result = run_stemfabric(list);
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("medians over the training records"));
+  EXPECT_THAT(result.err, HasSubstr("no validation records"));
+}
+
 TEST_F(RunCommand, WrongArgumentsAreNamed) {
   for (const char* label : {"a/b", "..", "-x", "", "a b"}) {
     const auto result =

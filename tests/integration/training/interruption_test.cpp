@@ -42,22 +42,24 @@ class Interruption : public testing::Test {
     return missing ? 0 : size;
   }
 
+  void expect_same_after_ten_kills(int epochs, const std::vector<std::string>& more);
+
   TempDir folder_;
 };
 
 // Each round lets the run get past another number of metrics bytes and then some more of its time,
 // chosen by a counter, so that the kills fall into steps, validations and checkpoints alike.
-TEST_F(Interruption, KilledTenTimesEndsBitIdentical) {
-  constexpr int kEpochs = 24;
+void Interruption::expect_same_after_ten_kills(int epochs, const std::vector<std::string>& more) {
   const auto start = std::chrono::steady_clock::now();
-  ASSERT_EQ(run_stemfabric(arguments("whole", kEpochs)).status, 0);
+  const ProcessResult undisturbed = run_stemfabric(arguments("whole", epochs, more));
+  ASSERT_EQ(undisturbed.status, 0) << undisturbed.err;
   // Each kill comes within 1/24 of the metrics plus 1/60 of the time of a whole run, so that ten
   // fit into one, however fast the machine and its disk are.
   const auto longest_wait = (std::chrono::steady_clock::now() - start) / 60;
   const uint64_t whole = metrics_size("whole");
   int kills = 0;
   for (uint32_t round = 0; round < 60 && kills < 10; ++round) {
-    Process process(stemfabric_argv(arguments("killed", kEpochs)));
+    Process process(stemfabric_argv(arguments("killed", epochs, more)));
     const auto draw = philox4x32_10({{round, 0, 0, 0}}, {{2024, 11}});
     const uint64_t target = metrics_size("killed") + draw.word[0] % (whole / 24);
     while (metrics_size("killed") < target && process.running()) {
@@ -73,23 +75,44 @@ TEST_F(Interruption, KilledTenTimesEndsBitIdentical) {
     }
   }
   EXPECT_EQ(kills, 10);
-  const ProcessResult last = run_stemfabric(arguments("killed", kEpochs));
+  const ProcessResult last = run_stemfabric(arguments("killed", epochs, more));
   ASSERT_EQ(last.status, 0) << last.err;
   EXPECT_EQ(final_bytes("killed"), final_bytes("whole"));
   EXPECT_EQ(read_metrics(folder_ / "killed"), read_metrics(folder_ / "whole"));
+  // The last weights too: the final ones may be those of an early epoch.
+  const auto newest = [&](const char* run) {
+    const auto all = list_checkpoints(folder_ / run / "checkpoints");
+    return read_text_file(all.at(all.size() - 1) / "model.safetensors");
+  };
+  EXPECT_EQ(newest("killed"), newest("whole"));
   for (const auto& entry : fs::recursive_directory_iterator(folder_ / "killed")) {
     EXPECT_EQ(entry.path().string().find(".partial-"), std::string::npos) << entry.path();
   }
 }
 
+TEST_F(Interruption, KilledTenTimesEndsBitIdentical) { expect_same_after_ten_kills(24, {}); }
+
+// All else that has a state: shuffling, every dropout, moving average, accumulation, AdamW, cosine
+// schedule with warm-up, and early stopping, which ends this run after 31 of its epochs.
+TEST_F(Interruption, KilledTenTimesWithEverythingThatHasAState) {
+  expect_same_after_ten_kills(
+      40, {"data.shuffle=true", "model.attn_dropout=0.2", "model.ff_dropout=0.2",
+           "model.attention.dropout=0.1", "training.gradient_accumulation_steps=2",
+           "training.optimizer=adamw", "training.weight_decay=0.05", "training.schedule=cosine",
+           "training.warmup_steps=5", "training.grad_clip=0.5", "training.patience=30",
+           "training.min_delta=1000"});
+  EXPECT_EQ(read_json_file(folder_ / "killed" / "training_summary.json").at("end"),
+            "early stopping");
+}
+
 class StopSignal : public Interruption, public testing::WithParamInterface<int> {};
 
 TEST_P(StopSignal, SavesAWholeCheckpointAndExits75) {
-  ASSERT_EQ(run_stemfabric(arguments("whole", 5)).status, 0);
+  const std::vector<std::string> patient = {"training.patience=0"};
   ProcessResult result;
   {
     // Long enough not to end by itself; the number of epochs may differ on resuming.
-    Process process(stemfabric_argv(arguments("stopped", 100000)));
+    Process process(stemfabric_argv(arguments("stopped", 100000, patient)));
     while (metrics_size("stopped") == 0 && process.running()) {
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
@@ -102,10 +125,12 @@ TEST_P(StopSignal, SavesAWholeCheckpointAndExits75) {
   const Checkpoint newest = read_checkpoint(checkpoints.back());
   const auto steps = read_metrics(folder_ / "stopped", "step");
   EXPECT_EQ(newest.state.step, static_cast<int64_t>(steps.size()));  // no step was lost
-  if (newest.state.step <= 30) {
-    ASSERT_EQ(run_stemfabric(arguments("stopped", 5)).status, 0);
-    EXPECT_EQ(final_bytes("stopped"), final_bytes("whole"));
-  }
+  // Wherever it was stopped: some epochs further it has the weights of a run that never was.
+  const int epochs = static_cast<int>(newest.state.epoch) + 3;
+  ASSERT_EQ(run_stemfabric(arguments("stopped", epochs, patient)).status, 0);
+  ASSERT_EQ(run_stemfabric(arguments("whole", epochs, patient)).status, 0);
+  EXPECT_EQ(final_bytes("stopped"), final_bytes("whole"));
+  EXPECT_EQ(read_metrics(folder_ / "stopped"), read_metrics(folder_ / "whole"));
 }
 INSTANTIATE_TEST_SUITE_P(Signals, StopSignal, testing::Values(SIGTERM, SIGINT, SIGUSR1));
 

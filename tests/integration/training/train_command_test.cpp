@@ -1,6 +1,8 @@
 // The train command as a user meets it: options, errors, exit statuses.
 #include <gtest/gtest.h>
 
+#include <cctype>
+
 #include "tests/integration/stemfabric.h"
 #include "tests/support/tiny_training.h"
 
@@ -48,6 +50,36 @@ TEST_F(TrainCommand, DryRunWritesNothing) {
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_NE(result.err.find("dry run"), std::string::npos) << result.err;
   EXPECT_FALSE(fs::exists(folder_ / "run"));
+}
+
+// A run that diverges is told in words, wherever a number would stand.
+TEST_F(TrainCommand, NumbersThatAreNotFiniteAreCalledThat) {
+  const auto result =
+      train({"--dataset-dir", path("data"), "--output-dir", path("run"), "--epochs", "3",
+             "--batch-size", "4", "--learning-rate", "1e25", "--set", "training.patience=0"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.err.find("loss not finite"), std::string::npos) << result.err;
+  std::string texts = result.err;
+  for (const char* file : {"run/metrics.jsonl", "run/epochs.jsonl", "run/report.html",
+                           "run/training_summary.json", "run/training_history.json"}) {
+    texts += read_text_file(folder_ / file);
+  }
+  for (std::size_t at = texts.find("nan"); at != std::string::npos;
+       at = texts.find("nan", at + 1)) {
+    const bool word = std::isalnum(static_cast<unsigned char>(texts[at - 1])) != 0 ||
+                      std::isalnum(static_cast<unsigned char>(texts[at + 3])) != 0;
+    EXPECT_TRUE(word) << texts.substr(at - std::min<std::size_t>(at, 40), 80);
+  }
+  EXPECT_EQ(texts.find(" inf"), std::string::npos);
+  EXPECT_TRUE(
+      read_json_file(folder_ / "run/training_summary.json").at("validation_loss").is_null());
+  // Nothing that no reader takes is written.
+  const auto beyond =
+      train({"--dataset-dir", path("data"), "--output-dir", path("beyond"), "--epochs", "3",
+             "--batch-size", "4", "--learning-rate", "1e39", "--set", "training.patience=0"});
+  EXPECT_EQ(beyond.status, 1);
+  EXPECT_NE(beyond.err.find("weights are not finite"), std::string::npos) << beyond.err;
+  EXPECT_FALSE(fs::exists(folder_ / "beyond/final_model.safetensors"));
 }
 
 TEST_F(TrainCommand, ErrorsNameTheFaultAndGiveTheDocumentedStatus) {

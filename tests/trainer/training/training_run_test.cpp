@@ -293,6 +293,19 @@ TEST_F(TrainingRun, TooManyNonFiniteStepsInARowStopTheRun) {
   }
 }
 
+// An epoch without a single good step has no loss; 0 would make it the best one.
+TEST_F(TrainingRun, AnEpochOfSkippedStepsIsNotTheBest) {
+  write_tiny_dataset(data(), {.validation = 0});
+  train("run", {"training.num_epochs=3", "training.batch_size=22", "training.lr=1e25"});
+  const auto epochs = read_metrics(run("run"), "epoch");
+  ASSERT_EQ(epochs.size(), 3U);
+  EXPECT_TRUE(epochs[0].at("best").get<bool>());
+  for (const std::size_t i : {1U, 2U}) {
+    EXPECT_TRUE(epochs[i].at("train_loss").is_null());
+    EXPECT_FALSE(epochs[i].at("best").get<bool>());
+  }
+}
+
 TEST_F(TrainingRun, DryRunWritesNothing) {
   write_tiny_dataset(data());
   const auto result =

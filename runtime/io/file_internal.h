@@ -1,0 +1,51 @@
+// What file.cpp and folder.cpp share; nobody else includes this.
+#pragma once
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <utility>
+
+namespace stemfabric::io_internal {
+
+// IoError with the system's reason and what can be done about it.
+[[noreturn]] void fail(const char* verb, const std::filesystem::path& path, int error);
+
+// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) {
+      ::close(fd_);
+    }
+  }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_ = -1;
+};
+
+Descriptor open_for_reading(const std::filesystem::path& path, int extra_flags = 0);
+void sync_folder(const std::filesystem::path& folder);
+std::filesystem::path folder_of(const std::filesystem::path& path);
+
+// `<name>.partial-<pid>-<n>` beside the target: a file or folder that is not whole yet. Its writer
+// holds a lock on it, so that what no living process writes can be told and removed.
+std::filesystem::path partial_path(const std::filesystem::path& target);
+// False if somebody took it for a stale one and removed it in the moment before: make another.
+bool lock_partial(const Descriptor& partial);
+// Partial files and folders of this target that were there before this process first looked into
+// its folder, and that nobody holds.
+void remove_stale_partials(const std::filesystem::path& target);
+
+}  // namespace stemfabric::io_internal
