@@ -82,9 +82,7 @@ void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs
   check_rows(kOp, "dq", args.dq, s);
   check_rows(kOp, "dk", args.dk, s);
   check_rows(kOp, "dv", args.dv, s);
-
-  require_cpu(ctx, kOp);
-  cpu::attention_backward(ctx, args);
+  SF_DISPATCH(ctx, attention_backward, args);
 }
 
 }  // namespace stemfabric

@@ -22,11 +22,14 @@
 #include "runtime/device/device_cuda.h"
 #endif
 
-// Before a loop whose count is known: unroll it, so that its arrays stay in registers.
+// Before a loop whose count is known: unroll it, so that its arrays stay in registers; or four
+// rounds at a time, so that loads run ahead and the code stays small.
 #if SF_SIMT
 #define SF_UNROLL
+#define SF_UNROLL_4
 #else
 #define SF_UNROLL _Pragma("unroll")
+#define SF_UNROLL_4 _Pragma("unroll 4")
 #endif
 
 namespace stemfabric {
