@@ -28,7 +28,7 @@ struct ColumnSum {
 
 template <int kWidth>
 struct TileStorage {
-  double sum[kThreads][kWidth];  // [row thread, vector], by thread
+  double sum[kWidth][kThreads];
 };
 
 // blockDim: vectors of columns, row threads. The grid: tiles of columns, chunks, classes.
@@ -56,17 +56,20 @@ __global__ void __launch_bounds__(kThreads) column_sum_kernel(ColumnSum p) {
     }
   }
   const int slot = static_cast<int>(threadIdx.y) * vectors + static_cast<int>(threadIdx.x);
+  // The upper half hands its sums to the lower half; every slot is written once.
   for (int half = row_threads / 2; half > 0; half /= 2) {
-    for (int i = 0; i < kWidth; ++i) {
-      shared.sum[slot][i] = sum[i];
-    }
-    __syncthreads();
-    if (static_cast<int>(threadIdx.y) < half) {
+    const auto y = static_cast<int>(threadIdx.y);
+    if (y >= half && y < 2 * half) {
       for (int i = 0; i < kWidth; ++i) {
-        sum[i] += shared.sum[slot + half * vectors][i];
+        shared.sum[i][slot] = sum[i];
       }
     }
     __syncthreads();
+    if (y < half) {
+      for (int i = 0; i < kWidth; ++i) {
+        sum[i] += shared.sum[i][slot + half * vectors];
+      }
+    }
   }
   if (threadIdx.y != 0 || column >= p.columns) {
     return;

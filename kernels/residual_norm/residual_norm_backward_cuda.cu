@@ -76,7 +76,8 @@ struct GradientSums {
 template <int kRows, int kChannels>
 struct RowsStorage {
   GradientSums warp[2][kLongRowLanes / kWarpLanes];  // of rows that take a block; by turns
-  float dgamma[kRows][kChannels], dbeta[kRows][kChannels];
+  alignas(16) float dgamma[kRows][kChannels];
+  alignas(16) float dbeta[kRows][kChannels];
 };
 
 // The sums over the kLanes threads that hold a row, in each of them.
@@ -156,10 +157,8 @@ __global__ void __launch_bounds__(kThreadsFor<kLanes>) residual_norm_backward_ke
   // The block's partial sums, a chunk of channels at a time.
   for (int j = 0; j < kChunks; ++j) {
     __syncthreads();  // the chunk before is still being read
-    for (int k = 0; k < 4; ++k) {
-      shared.dgamma[slot][4 * lane + k] = dgamma[j].lane[k];
-      shared.dbeta[slot][4 * lane + k] = dbeta[j].lane[k];
-    }
+    store_vector(&shared.dgamma[slot][4 * lane], dgamma[j]);
+    store_vector(&shared.dbeta[slot][4 * lane], dbeta[j]);
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < 2 * kChunk; i += kThreads) {
       const int c = i % kChunk;

@@ -32,9 +32,9 @@ class ResidualNormTest : public testing::TestWithParam<ResidualNormCase> {};
 INSTANTIATE_TEST_SUITE_P(Cases, ResidualNormTest, testing::ValuesIn(residual_norm_test_cases()),
                          [](const auto& test) { return test.param.name; });
 
-bool only_once(const ResidualNormCase& c) { return c.large && !test_context().is_cpu(); }
+bool only_once(const ResidualNormCase& c) { return c.large && ops_are_emulated(); }
 
-// On every path; a large case on a device on that of aligned memory alone.
+// On every path; a large case on an emulated device on that of aligned memory alone.
 void for_each_path(const ResidualNormCase& c, const std::function<void()>& body) {
   if (!only_once(c)) {
     for_each_simd_level(body);
