@@ -195,6 +195,32 @@ TEST(StemLoss, APresentNanReachesItsStemAndItsGradientOnly) {
                             [&](int64_t i) { return i == spoiled; });
 }
 
+// More elements than the blocks of a GPU's grid take without walking on; all sums are exact.
+TEST(StemLoss, TakesLargeBatches) {
+  const StemLossCase c = {"", 2, 40, 131, 101, true, true, false};
+  Problem p(c);
+  const int64_t n = c.b * c.t * c.o;
+  for (int64_t i = 0; i < 2 * n; ++i) {
+    p.prediction.set(i, 1.5);
+    p.target.set(i, 1);
+    p.target_mask.set(i, i / c.o % 2);  // every other token
+  }
+  for (int64_t i = 0; i < c.b * c.t; ++i) {
+    p.key_mask.set(i, 1);
+  }
+  stem_count(test_context(), p.count_args(c));
+  stem_loss(test_context(), p.loss_args(c));
+  const double present = static_cast<double>(n) / 2;
+  EXPECT_EQ(p.count.values(), (std::vector<double>{present, present}));
+  EXPECT_EQ(p.loss.values(), (std::vector<double>{0.25, 0.25}));
+  EXPECT_EQ(p.weighted.values(), (std::vector<double>{0.25, 0.25}));
+  const auto gradient = p.gradient.values();
+  for (int64_t i = 0; i < 2 * n; ++i) {
+    ASSERT_EQ(gradient[static_cast<std::size_t>(i)],
+              i / c.o % 2 == 0 ? 0.0 : static_cast<float>(1 / present));
+  }
+}
+
 TEST(StemLoss, AStemWithNothingPresentHasLossAndGradientZero) {
   const StemLossCase c = {"", 3, 2, 3, 17};
   Problem p(c);
