@@ -27,22 +27,42 @@ __device__ __forceinline__ unsigned open_keys(const KeyMask& mask, int64_t b, in
   return __ballot_sync(kFullWarp, j < tokens && mask.open(b, j) ? 1 : 0);
 }
 
+// a b and a b + c, rounded once each, on a GPU: left to the compiler, whether a product is fused
+// with a sum depends on what else the kernel does with it, and inference would not give the bits of
+// training.
+__device__ __forceinline__ float multiply(float a, float b) {
+#if SF_SIMT
+  return a * b;
+#else
+  return __fmul_rn(a, b);
+#endif
+}
+__device__ __forceinline__ float multiply_add(float a, float b, float c) {
+#if SF_SIMT
+  return a * b + c;
+#else
+  return __fmaf_rn(a, b, c);
+#endif
+}
+
 // exp((q·k − m)/√D) for x = q·k − m, kappa = log2(e)/√D: 1 at x = 0, 0 at x = −∞, NaN at NaN. The
 // difference x is exact for close numbers; rounding its product with kappa costs what one rounding
 // of a score costs. CUDA's exp2f is good to 2 units in the last place.
 inline float attention_kappa(int64_t dim) {
   return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(dim)));
 }
-__device__ __forceinline__ float exp_scaled(float x, float kappa) { return exp2f(x * kappa); }
+__device__ __forceinline__ float exp_scaled(float x, float kappa) {
+  return exp2f(multiply(x, kappa));
+}
 
 // p(a) = Σ c[r] a^(r+1).
 __device__ __forceinline__ float polynomial(const float* c, float a) {
   float p = c[kAttentionDegree - 1];
   SF_UNROLL
   for (int r = kAttentionDegree - 2; r >= 0; --r) {
-    p = p * a + c[r];
+    p = multiply_add(p, a, c[r]);
   }
-  return p * a;
+  return multiply(p, a);
 }
 // p(a) and p'(a), by one Horner scheme.
 __device__ __forceinline__ float polynomial(const float* c, float a, float& slope) {
@@ -50,10 +70,10 @@ __device__ __forceinline__ float polynomial(const float* c, float a, float& slop
   slope = p;
   SF_UNROLL
   for (int r = kAttentionDegree - 2; r >= 0; --r) {
-    p = p * a + c[r];
-    slope = slope * a + p;
+    p = multiply_add(p, a, c[r]);
+    slope = multiply_add(slope, a, p);
   }
-  return p * a;
+  return multiply(p, a);
 }
 
 // Dropout as docs/attention.md states it. One call of Philox serves eight weights of a query: of

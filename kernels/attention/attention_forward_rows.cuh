@@ -33,8 +33,8 @@ struct PowerSums {
     float power = factor;
     SF_UNROLL
     for (int r = 0; r < kPowers; ++r) {
-      s[r] *= power;
-      power *= factor;
+      s[r] = multiply(s[r], power);
+      power = multiply(power, factor);
     }
     reference = to;
   }
@@ -58,18 +58,18 @@ struct PowerSums {
   __device__ __forceinline__ void add_powers(float e) {
     s[0] += e;
     if constexpr (kPowers == kAttentionDegree) {
-      const float e2 = e * e;
-      const float e3 = e2 * e;
-      const float e4 = e2 * e2;
-      const float e5 = e4 * e;
+      const float e2 = multiply(e, e);
+      const float e3 = multiply(e2, e);
+      const float e4 = multiply(e2, e2);
+      const float e5 = multiply(e4, e);
       s[1] += e2;
       s[2] += e3;
       s[3] += e4;
       s[4] += e5;
-      s[5] += e3 * e3;
-      s[6] += e4 * e3;
-      s[7] += e4 * e4;
-      s[8] += e5 * e4;
+      s[5] = multiply_add(e3, e3, s[5]);
+      s[6] = multiply_add(e4, e3, s[6]);
+      s[7] = multiply_add(e4, e4, s[7]);
+      s[8] = multiply_add(e5, e4, s[8]);
       static_assert(kAttentionDegree == 9);
     }
   }
@@ -100,16 +100,16 @@ __device__ __forceinline__ void finish_row(const AttentionCoefficients& c,
     mean[0] = 1.0f;
     SF_UNROLL
     for (int r = 1; r < kAttentionDegree; ++r) {
-      power *= inverse;
-      mean[r] = sums.s[r] * power;
+      power = multiply(power, inverse);
+      mean[r] = multiply(sums.s[r], power);
     }
     float z = 0.0f, t = 0.0f, omega = 0.0f;
     SF_UNROLL
     for (int r = kAttentionDegree - 1; r >= 0; --r) {
       const auto degree = static_cast<float>(r + 1);
-      z += c.x[r] * mean[r];
-      t += degree * (c.x[r] * mean[r]);
-      omega += degree * (c.h[r] * mean[r]);
+      z = multiply_add(c.x[r], mean[r], z);
+      t = multiply_add(degree * c.x[r], mean[r], t);
+      omega = multiply_add(degree * c.h[r], mean[r], omega);
     }
     out.z2 = keys + z;
     out.w = c.gamma / out.z2;
@@ -120,10 +120,10 @@ __device__ __forceinline__ void finish_row(const AttentionCoefficients& c,
     float weights = 0.0f;
     SF_UNROLL
     for (int r = kAttentionDegree - 1; r >= 0; --r) {
-      terms.c[r] = c.h[r] + out.w * c.x[r];
-      weights += terms.c[r] * mean[r];
+      terms.c[r] = multiply_add(out.w, c.x[r], c.h[r]);
+      weights = multiply_add(terms.c[r], mean[r], weights);
     }
-    out.g = c.normalized ? keys * terms.c0 + weights : 1.0f;
+    out.g = c.normalized ? multiply_add(keys, terms.c0, weights) : 1.0f;
   } else {
     out.w = 0.0f;
     out.g = 1.0f;
