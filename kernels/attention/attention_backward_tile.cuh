@@ -258,8 +258,8 @@ __device__ __forceinline__ void fill_keep_words(const Keep& keep, int64_t b, int
       bits |= (eight >> (2 * k) & 3u) << (8 * k);
     }
     bits <<= 2 * pair;
-    bits |= __shfl_xor_sync(kFullWarp, bits, 1);
     bits |= __shfl_xor_sync(kFullWarp, bits, 2);
+    bits |= __shfl_xor_sync(kFullWarp, bits, 1);
     if (pair == 0) {
       words[word] = bits;
     }
