@@ -213,6 +213,25 @@ TEST_P(AttentionInvarianceTest, NothingToAttendTo) {
   }
 }
 
+// Long runs of masked keys at the start, in the middle and at the end, with and without dropout.
+TEST_P(AttentionInvarianceTest, RunsOfMaskedKeys) {
+  for (float dropout : {0.0f, 0.25f}) {
+    SCOPED_TRACE(dropout);
+    AttentionProblem p = random_attention_problem(GetParam(), 2, 200, 2, 20, 33);
+    p.key_mask.assign(400, 0);
+    for (std::size_t j : {70, 71, 75, 130, 131, 320}) {  // of sample 0 five, of sample 1 one
+      p.key_mask[j] = 1;
+    }
+    if (dropout > 0) {
+      p.keep = attention_keep_oracle(dropout_of(dropout), p.batch, p.heads, p.tokens);
+      p.keep_scale = 1.0 / (1.0 - dropout_threshold(dropout) / 65536.0);
+    }
+    AttentionRun run(p, dropout_of(dropout));
+    run.run_repeatably();
+    expect_attention(run, p, attention_oracle<double>(p));
+  }
+}
+
 // A NaN in one query spoils that row alone; in a key, every row of its head and no other head.
 TEST_P(AttentionInvarianceTest, NaNStaysWhereItBelongs) {
   AttentionProblem p = random_attention_problem(GetParam(), 2, 40, 2, 8, 41);
