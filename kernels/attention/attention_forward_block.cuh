@@ -147,8 +147,7 @@ class ForwardBlock {
                    shared_.sums[row(i)]);
       }
     }
-    __syncwarp();
-    return keys;
+    return keys;  // what was written is read behind the barriers of the next tile
   }
 
   // Sweep 2.

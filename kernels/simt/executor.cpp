@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 #include <set>
+#include <span>
 #include <unordered_map>
 
 #include "kernels/simt/sanitizer_fibers.h"
@@ -126,6 +127,7 @@ class Executor {
   void start_block(uint3 block);
   void run_thread(Fiber& fiber);
   void run_block();
+  bool run_ready(std::span<const std::size_t> threads);
   void resume(Fiber& fiber);
   void yield();
   void release_block_barrier();
@@ -257,29 +259,23 @@ std::vector<std::size_t> Executor::order() {
   return order;
 }
 
+// In order and in reverse, each warp runs as far as it can before the next one has its turn: then a
+// barrier that is missing lets one warp run far ahead of the others. The shuffled schedule moves
+// threads one by one.
 void Executor::run_block() {
+  const bool by_warps = settings().schedule != Schedule::kShuffled;
   std::vector<std::size_t> turn = order();
-  for (;;) {
+  const std::size_t group = by_warps ? kWarpSize : turn.size();
+  while (live_ > 0) {
     bool ran = false;
-    bool left = false;
-    for (const std::size_t i : turn) {
-      Fiber& fiber = *fibers_[i];
-      if (fiber.wait == Wait::kNone) {
-        ran = true;
-        resume(fiber);
-        if (failure_) {
-          abort_block();
-          std::rethrow_exception(std::exchange(failure_, nullptr));
-        }
-        if (fiber.wait == Wait::kDone) {
-          --live_;
-          release_block_barrier();
-        }
+    for (std::size_t begin = 0; begin < turn.size(); begin += group) {
+      const std::span<const std::size_t> threads =
+          std::span(turn).subspan(begin, std::min(group, turn.size() - begin));
+      bool again = run_ready(threads);
+      ran = ran || again;
+      while (by_warps && again) {
+        again = run_ready(threads);
       }
-      left = left || fiber.wait != Wait::kDone;
-    }
-    if (!left) {
-      return;
     }
     if (!ran) {
       try {
@@ -289,10 +285,32 @@ void Executor::run_block() {
         throw;
       }
     }
-    if (settings().schedule == Schedule::kShuffled) {
+    if (!by_warps) {
       turn = order();
     }
   }
+}
+
+// Lets each of the threads that may run go on to its next wait; false if none may.
+bool Executor::run_ready(std::span<const std::size_t> threads) {
+  bool ran = false;
+  for (const std::size_t i : threads) {
+    Fiber& fiber = *fibers_[i];
+    if (fiber.wait != Wait::kNone) {
+      continue;
+    }
+    ran = true;
+    resume(fiber);
+    if (failure_) {
+      abort_block();
+      std::rethrow_exception(std::exchange(failure_, nullptr));
+    }
+    if (fiber.wait == Wait::kDone) {
+      --live_;
+      release_block_barrier();
+    }
+  }
+  return ran;
 }
 
 void Executor::abort_block() {

@@ -139,7 +139,7 @@ TEST(SimtExecutor, InjectedFaultsChangeTheResult) {
       value *= value;
     }
     std::vector<float> result(2);
-    launch(test_context(3), config_of("sum", 2), sum_kernel, x.data(), result.data());
+    launch(test_context(1), config_of("sum", 2), sum_kernel, x.data(), result.data());
     return result;
   };
   simt::take_sites();

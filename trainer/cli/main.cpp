@@ -29,6 +29,7 @@ constexpr AddCommand kCommands[] = {
     add_predict_command,
 
     // This installation
+    add_bench_command,
     add_config_command,
     add_doctor_command,
 };

@@ -1,0 +1,115 @@
+#include "trainer/model/step_work.h"
+
+#include <gtest/gtest.h>
+
+#include "trainer/model/parameter_table.h"
+
+namespace stemfabric::test {
+namespace {
+
+ModelConfig model_of(int64_t dim, int64_t depth, const char* placement = "post",
+                     const char* positions = "learned") {
+  ModelConfig model;
+  model.input_dim = 200;
+  model.output_dim = 120;
+  model.max_sequence_length = 64;
+  model.dim = dim;
+  model.depth = depth;
+  model.heads = 4;
+  model.dim_ff = 3 * dim;
+  model.norm_placement = placement;
+  model.positions = positions;
+  return model;
+}
+
+double elements_of_kernels(const ModelConfig& model) {
+  double sum = 0;
+  const ParameterTable table(model);
+  for (const ParameterInfo& info : table.entries()) {
+    if (info.name.ends_with(".kernel")) {
+      sum += static_cast<double>(info.shape.elements());
+    }
+  }
+  return sum;
+}
+
+bool is_product(const std::string& kernel) {
+  for (const char* name : {"input", "q, k, v", "attention output", "feed-forward", "heads"}) {
+    if (kernel.starts_with(name)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Every weight of a kernel takes one multiplication and addition per token in the forward, one for
+// its own gradient, and one for the gradient of what it reads (but for the inputs, which have
+// none).
+TEST(StepWork, ProductsFollowFromTheParameters) {
+  for (const ModelConfig& model : {model_of(64, 2), model_of(32, 3, "pre", "rotary")}) {
+    const StepSize size{.batch = 3, .tokens = 40, .accumulation = 2};
+    double forward = 0, kernels = 0, inputs = 0;
+    for (const KernelWork& w : training_step_work(model, {}, size)) {
+      if (!is_product(w.kernel)) {
+        continue;
+      }
+      const double flops = static_cast<double>(w.calls) * w.flops;
+      if (w.kernel.ends_with("kernel gradient")) {
+        kernels += flops;
+      } else if (w.kernel.ends_with("input gradient")) {
+        inputs += flops;
+      } else {
+        forward += flops;
+      }
+    }
+    const double rows = 2 * 3 * 40;
+    const double weights = elements_of_kernels(model);
+    const double input = static_cast<double>(model.input_dim * model.dim);
+    EXPECT_DOUBLE_EQ(forward, 2 * rows * weights);
+    EXPECT_DOUBLE_EQ(inputs, 2 * rows * (weights - input));
+    EXPECT_GT(kernels, 2 * rows * weights);  // and the biases
+    EXPECT_LT(kernels, 2.1 * rows * weights);
+  }
+}
+
+TEST(StepWork, AttentionGrowsWithTheSquareOfTheTokens) {
+  const auto flops = [](int64_t tokens) {
+    for (const KernelWork& w :
+         training_step_work(model_of(64, 2), {}, {.batch = 1, .tokens = tokens})) {
+      if (w.kernel == "attention") {
+        return w.flops;
+      }
+    }
+    return 0.0;
+  };
+  EXPECT_DOUBLE_EQ(flops(20), 5.0 * 2 * 20 * 20 * 64);
+  EXPECT_DOUBLE_EQ(flops(40), 4 * flops(20));
+}
+
+TEST(StepWork, OnlyWhatIsConfiguredIsCounted) {
+  const auto has = [](const ModelConfig& model, const TrainingConfig& training,
+                      std::string_view kernel) {
+    for (const KernelWork& w : training_step_work(model, training, {.batch = 1, .tokens = 8})) {
+      EXPECT_GT(w.bytes, 0) << w.kernel;
+      if (w.kernel == kernel) {
+        return true;
+      }
+    }
+    return false;
+  };
+  TrainingConfig averaging;
+  averaging.ema_momentum = 0.9;
+  EXPECT_FALSE(has(model_of(32, 1), {}, "rotary"));
+  EXPECT_TRUE(has(model_of(32, 1, "post", "rotary"), {}, "rotary"));
+  EXPECT_FALSE(has(model_of(32, 1), {}, "moving average"));
+  EXPECT_TRUE(has(model_of(32, 1), averaging, "moving average"));
+}
+
+TEST(StepWork, FloorIsTheLargerOfTheTwoTimes) {
+  const KernelWork work{.kernel = "k", .calls = 2, .flops = 100, .bytes = 10};
+  EXPECT_DOUBLE_EQ(floor_seconds(work, 10, 10), 20);
+  EXPECT_DOUBLE_EQ(floor_seconds(work, 1000, 10), 2);
+}
+
+}  // namespace
+}  // namespace stemfabric::test

@@ -1,0 +1,137 @@
+// stemfabric bench --plan: the work of one training step, kernel by kernel, counted.
+#include <fmt/core.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "runtime/core/check.h"
+#include "trainer/cli/command.h"
+#include "trainer/cli/config_options.h"
+#include "trainer/cli/option_values.h"
+#include "trainer/model/step_work.h"
+
+namespace stemfabric::cli {
+namespace {
+
+struct BenchOptions {
+  ConfigOptions config;
+  bool plan = false;
+  bool json = false;
+  int64_t tokens = 0;
+  int64_t features = 256;
+  double teraflops = 0;
+  double gigabytes_per_second = 0;
+};
+
+// The sizes that a data set would give, where the configuration leaves them open.
+ModelConfig sized(ModelConfig model, const BenchOptions& options) {
+  if (model.input_dim == 0) {
+    model.input_dim = options.features;
+  }
+  if (model.output_dim == 0) {
+    model.output_dim = options.features;
+  }
+  if (model.max_sequence_length == 0) {
+    model.max_sequence_length = options.tokens;
+  }
+  if (options.tokens > model.max_sequence_length) {
+    throw UsageError("--tokens {} is more than model.max_sequence_length ({})", options.tokens,
+                     model.max_sequence_length);
+  }
+  return model;
+}
+
+void print_table(const std::vector<KernelWork>& work, const BenchOptions& options) {
+  const bool floor = options.teraflops > 0;
+  fmt::print("{:<36} {:>5} {:>10} {:>10} {:>10}{}\n", "kernel", "calls", "GFLOP", "MB", "FLOP/byte",
+             floor ? "   floor us  bound by" : "");
+  KernelWork total{.kernel = "whole step", .calls = 1};
+  double seconds = 0;
+  const auto row = [&](const KernelWork& w, double at_least, const char* bound) {
+    fmt::print("{:<36} {:>5} {:>10.3f} {:>10.3f} {:>10.1f}", w.kernel, w.calls, w.flops / 1e9,
+               w.bytes / 1e6, w.flops / w.bytes);
+    fmt::print("{}\n", floor ? fmt::format(" {:>10.1f}  {}", at_least * 1e6, bound) : "");
+  };
+  for (const KernelWork& w : work) {
+    const auto calls = static_cast<double>(w.calls);
+    total.flops += calls * w.flops;
+    total.bytes += calls * w.bytes;
+    double at_least = 0;
+    const char* bound = "";
+    if (floor) {
+      at_least = floor_seconds(w, options.teraflops * 1e12, options.gigabytes_per_second * 1e9);
+      bound = w.flops / (options.teraflops * 1e12) > w.bytes / (options.gigabytes_per_second * 1e9)
+                  ? "arithmetic"
+                  : "memory";
+      seconds += at_least;
+    }
+    row(w, at_least, bound);
+  }
+  row(total, seconds, "");
+}
+
+void print_json(const std::vector<KernelWork>& work) {
+  auto kernels = nlohmann::json::array();
+  for (const KernelWork& w : work) {
+    kernels.push_back(
+        {{"kernel", w.kernel}, {"calls", w.calls}, {"flops", w.flops}, {"bytes", w.bytes}});
+  }
+  fmt::print("{}\n", nlohmann::json{{"kernels", kernels}}.dump());
+}
+
+int run_bench(const BenchOptions& options) {
+  if (!options.plan) {
+    throw UsageError(
+        "bench needs --plan: it counts the work of a training step; to time one, build and run "
+        "the programs described in benchmarks/README.md");
+  }
+  if ((options.teraflops > 0) != (options.gigabytes_per_second > 0)) {
+    throw UsageError("--tflops and --gb-per-s are the two peaks of one device; give both");
+  }
+  const LoadedConfig loaded = options.config.load();
+  const TrainingConfig& training = loaded.config.training;
+  const ModelConfig model = sized(loaded.config.model, options);
+  const std::vector<KernelWork> work =
+      training_step_work(model, training,
+                         {.batch = training.batch_size,
+                          .tokens = options.tokens,
+                          .accumulation = training.gradient_accumulation_steps});
+  if (options.json) {
+    print_json(work);
+    return 0;
+  }
+  fmt::print(
+      "One training step: {} x {} samples of {} tokens, float32. Counted, not measured.\n"
+      "GFLOP and MB are of one call; MB is the least that must be moved.\n\n",
+      training.gradient_accumulation_steps, training.batch_size, options.tokens);
+  print_table(work, options);
+  return 0;
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, Run& run) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = app.add_subcommand(
+      "bench", "The work of a training step: operations and bytes of every kernel");
+  command->add_flag("--plan", options->plan, "Count the work of the configuration's step");
+  options->config.add_to(*command);
+  command->add_option("--tokens", options->tokens, "Tokens per sample")
+      ->default_val(512)
+      ->check(whole_number(1, int64_t{1} << 20));
+  command
+      ->add_option("--features", options->features,
+                   "Features and outputs per token where the configuration leaves them to the data")
+      ->default_val(256)
+      ->check(whole_number(1, 65536));
+  command
+      ->add_option("--tflops", options->teraflops,
+                   "Peak of a device in TFLOP/s; with --gb-per-s, prints the floor of each kernel")
+      ->check(real_number(1e-6, 1e9));
+  command->add_option("--gb-per-s", options->gigabytes_per_second, "Peak memory rate in GB/s")
+      ->check(real_number(1e-6, 1e9));
+  command->add_flag("--json", options->json, "Print one JSON object");
+  command->callback([&run, options] { run = [options] { return run_bench(*options); }; });
+}
+
+}  // namespace stemfabric::cli

@@ -1,0 +1,41 @@
+// What one training step has to do: for each kernel of the step how often it runs, how many
+// floating-point operations it takes and how many bytes it must move at least (every input read
+// once, every output written once, float32). With a device's peaks this gives the floor of the
+// time. Counted from the sizes alone; nothing is measured. `stemfabric bench --plan` prints it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trainer/config/config.h"
+
+namespace stemfabric {
+
+struct KernelWork {
+  std::string kernel;
+  int64_t calls = 0;  // per step
+  double flops = 0;   // of one call
+  double bytes = 0;   // of one call, at least
+};
+
+struct StepSize {
+  int64_t batch = 1;   // samples per micro-batch
+  int64_t tokens = 1;  // per sample
+  int64_t accumulation = 1;
+};
+
+// In the order in which the kernels run first. All sizes of the model must be set. The products of
+// attention are counted as our float32 CUDA kernels take them (docs/attention.md): forward 2 for
+// the scores and 3 with values, backward 7.
+std::vector<KernelWork> training_step_work(const ModelConfig& model, const TrainingConfig& training,
+                                           const StepSize& size);
+
+// Seconds below which a kernel cannot be on a device with these peaks.
+inline double floor_seconds(const KernelWork& work, double flops_per_second,
+                            double bytes_per_second) {
+  const double compute = work.flops / flops_per_second;
+  const double memory = work.bytes / bytes_per_second;
+  return static_cast<double>(work.calls) * (compute > memory ? compute : memory);
+}
+
+}  // namespace stemfabric
