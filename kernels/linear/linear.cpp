@@ -2,6 +2,7 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/linear/linear_cpu.h"
+#include "kernels/linear/linear_cuda.h"
 
 namespace stemfabric {
 namespace {
@@ -45,8 +46,7 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
   if (args.pre_activation) {
     check_matrix(op, "pre_activation", args.pre_activation, m, n);
   }
-  require_cpu(ctx, op);
-  cpu::linear_forward(ctx, args);
+  SF_DISPATCH(ctx, linear_forward, args);
 }
 
 void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
@@ -63,8 +63,7 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
     check_matrix(op, "saved", args.saved, m, k);
     SF_CHECK(!args.accumulate, "{}: input_activation does not go with accumulate", op);
   }
-  require_cpu(ctx, op);
-  cpu::linear_backward_input(ctx, args);
+  SF_DISPATCH(ctx, linear_backward_input, args);
 }
 
 void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
@@ -78,8 +77,7 @@ void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKer
   check_matrix(op, "dy", args.dy, m, n);
   check_matrix(op, "dkernel", args.dkernel, k, n);
   check_optional_vector(op, "dbias", args.dbias, n);
-  require_cpu(ctx, op);
-  cpu::linear_backward_kernel(ctx, args);
+  SF_DISPATCH(ctx, linear_backward_kernel, args);
 }
 
 }  // namespace stemfabric

@@ -98,6 +98,12 @@ Settings& settings() {
   return s;
 }
 
+// Of the whole program: stand-ins of libraries may run on other threads.
+DeviceHooks& device_hooks() {
+  static DeviceHooks hooks;
+  return hooks;
+}
+
 std::pair<std::string_view, unsigned> key_of(const Site& site) {
   return {site.file_name(), site.line()};
 }
@@ -606,7 +612,27 @@ Sites take_sites() {
   return {list(s.block_barriers), list(s.warp_barriers), list(s.shuffles)};
 }
 
+void set_device_hooks(const DeviceHooks& hooks) { device_hooks() = hooks; }
+
+DeviceWork::DeviceWork() {
+  if (device_hooks().begin != nullptr) {
+    device_hooks().begin();
+  }
+}
+DeviceWork::~DeviceWork() {
+  if (device_hooks().end != nullptr) {
+    device_hooks().end();
+  }
+}
+
+void check_argument(const char* kernel, const void* argument, std::size_t bytes) {
+  if (device_hooks().check_argument != nullptr) {
+    device_hooks().check_argument(kernel, argument, bytes);
+  }
+}
+
 void run(const Launch& launch, const std::function<void()>& thread) {
+  const DeviceWork work;
   executor().run(launch, thread);
 }
 

@@ -36,6 +36,25 @@ struct Sites {
 };
 Sites take_sites();
 
+// What a test puts between the host and the memory of the device that the executor stands in for.
+struct DeviceHooks {
+  // Device work begins and ends (may nest): only then may that memory be touched.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
+  // Looks at an argument of a launch, which must hold no address of the host's.
+  void (*check_argument)(const char* kernel, const void* argument, std::size_t bytes) = nullptr;
+};
+void set_device_hooks(const DeviceHooks& hooks);
+// Device work, for as long as it lives: a launch, and whatever stands in for a GPU's library.
+class DeviceWork {
+ public:
+  DeviceWork();
+  ~DeviceWork();
+  DeviceWork(const DeviceWork&) = delete;
+  DeviceWork& operator=(const DeviceWork&) = delete;
+};
+void check_argument(const char* kernel, const void* argument, std::size_t bytes);
+
 struct Launch {
   const char* kernel;  // name, for errors
   dim3 grid, block;

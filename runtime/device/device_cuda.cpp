@@ -62,20 +62,25 @@ class CudaStream final : public Stream {
 
 }  // namespace
 
-void check(int status, const char* expression, const char* file, int line) {
-  if (status == cudaSuccess) {
-    return;
-  }
-  const auto error = static_cast<cudaError_t>(status);
+void throw_library_error(const char* library, const std::string& words, int code,
+                         bool out_of_memory, const char* expression, const char* file, int line) {
   int device = -1;
   cudaGetDevice(&device);
-  const std::string message =
-      fmt::format("CUDA error {} ({}) on device {} in {} ({}:{})", cudaGetErrorName(error),
-                  cudaGetErrorString(error), device, expression, file, line);
-  if (error == cudaErrorMemoryAllocation) {
+  const std::string message = fmt::format("{} error {} ({}) on device {} in {} ({}:{})", library,
+                                          code, words, device, expression, file, line);
+  if (out_of_memory) {
     throw OutOfMemoryError(message);
   }
   throw DeviceError(message);
+}
+
+void check(int status, const char* expression, const char* file, int line) {
+  if (status != cudaSuccess) {
+    const auto error = static_cast<cudaError_t>(status);
+    throw_library_error("CUDA",
+                        fmt::format("{}, {}", cudaGetErrorName(error), cudaGetErrorString(error)),
+                        status, error == cudaErrorMemoryAllocation, expression, file, line);
+  }
 }
 
 void append_devices(std::vector<DeviceInfo>& devices) {
@@ -97,6 +102,18 @@ void append_devices(std::vector<DeviceInfo>& devices) {
 std::string unavailable_reason() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    int runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    return driver == 0
+               ? "no NVIDIA driver is installed"
+               : fmt::format(
+                     "the NVIDIA driver is too old: it knows CUDA {}.{}, and this "
+                     "build needs {}.{}",
+                     driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+  }
   if (status != cudaSuccess) {
     return fmt::format("CUDA says: {}", cudaGetErrorString(status));
   }

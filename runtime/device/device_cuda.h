@@ -19,6 +19,10 @@ void append_devices(std::vector<DeviceInfo>& devices);
 std::string unavailable_reason();
 // Throws a DeviceError with the call, the device and CUDA's own words if status is not success.
 void check(int status, const char* expression, const char* file, int line);
+// What every library's check throws: an OutOfMemoryError or a DeviceError.
+[[noreturn]] void throw_library_error(const char* library, const std::string& words, int code,
+                                      bool out_of_memory, const char* expression, const char* file,
+                                      int line);
 std::unique_ptr<Stream> make_stream(int device);
 // Launches a kernel; see kernels/common/launch.cuh. DeviceError that names it.
 void launch(const Stream& stream, const char* name, const void* kernel,

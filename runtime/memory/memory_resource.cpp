@@ -40,4 +40,14 @@ MemoryResource& default_resource(Device device) {
   return host_resource();
 }
 
+MemoryResource& staging_resource(Device device) {
+#if SF_HAVE_CUDA
+  if (device.kind == DeviceKind::kCuda) {
+    return pinned_resource();
+  }
+#endif
+  static_cast<void>(device);
+  return host_resource();
+}
+
 }  // namespace stemfabric

@@ -44,6 +44,13 @@ class DeviceResource final : public MemoryResource {
   }
   void deallocate(void* pointer, std::size_t /*bytes*/) noexcept override { cudaFree(pointer); }
   Device device() const override { return {DeviceKind::kCuda, device_}; }
+  int64_t available_bytes() const override {
+    SF_CUDA_CHECK(cudaSetDevice(device_));
+    std::size_t free = 0;
+    std::size_t total = 0;
+    SF_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return static_cast<int64_t>(free);
+  }
   std::string_view name() const override { return "device"; }
 
  private:

@@ -52,6 +52,15 @@ void TrackingResource::deallocate(void* pointer, std::size_t bytes) noexcept {
   upstream_.deallocate(pointer, bytes);
 }
 
+int64_t TrackingResource::available_bytes() const {
+  const int64_t upstream = upstream_.available_bytes();
+  if (limit_bytes_ == 0) {
+    return upstream;
+  }
+  const int64_t left = limit_bytes_ - statistics().current_bytes;
+  return upstream < 0 ? left : std::min(left, upstream);
+}
+
 TrackingResource::Statistics TrackingResource::statistics() const {
   const std::lock_guard lock(state_->mutex);
   return state_->statistics;

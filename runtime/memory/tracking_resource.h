@@ -27,6 +27,7 @@ class TrackingResource final : public MemoryResource {
   void* allocate(std::size_t bytes, const char* purpose) override;
   void deallocate(void* pointer, std::size_t bytes) noexcept override;
   Device device() const override { return upstream_.device(); }
+  int64_t available_bytes() const override;  // up to the limit
   std::string_view name() const override { return "tracking"; }
 
   Statistics statistics() const;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 
+#include "kernels/simt/executor.h"
 #include "runtime/device/stream.h"
 
 namespace stemfabric::test {
@@ -28,9 +29,11 @@ class SimtStream final : public Stream {
   std::unique_ptr<Event> record() override { return std::make_unique<SimtEvent>(); }
   void wait(const Event& /*event*/) override {}
   void copy(void* to, const void* from, std::size_t bytes) override {
+    const simt::DeviceWork work;
     std::memmove(to, from, bytes);
   }
   void fill(void* at, unsigned char byte, std::size_t bytes) override {
+    const simt::DeviceWork work;
     std::memset(at, byte, bytes);
   }
 };

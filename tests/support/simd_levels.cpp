@@ -23,6 +23,14 @@ void for_each_alignment(const std::function<void()>& body) {
 
 }  // namespace
 
+void at_lowest_simd_level(const std::function<void()>& body) {
+  struct Restore {
+    ~Restore() { hwy::GetChosenTarget().DeInit(); }
+  } restore;
+  hwy::GetChosenTarget().Update(hwy::SupportedAndGeneratedTargets().back());
+  body();
+}
+
 void for_each_simd_level(const std::function<void()>& body) {
   if (!test_context().is_cpu()) {
     for_each_alignment(body);

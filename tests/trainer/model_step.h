@@ -1,15 +1,19 @@
-// One training step of a Separator as tests need it: loss with gradient, backward, Adam.
+// One training step of a Separator as tests need it: loss with gradient, backward, Adam. Values of
+// a test are host memory; these helpers copy them to and from wherever the context's ops read them.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "kernels/adam/adam.h"
 #include "kernels/stem_loss/stem_loss.h"
+#include "runtime/memory/host_access.h"
 #include "tests/oracles/model_oracle.h"
+#include "tests/support/op_harness.h"
 #include "trainer/model/separator.h"
 #include "trainer/stems.h"
 
@@ -35,9 +39,54 @@ struct StepLoss {
   }
 };
 
+// Any context of the program will do for copies: all are on one device.
+inline const ExecutionContext& copying_context() {
+  static const ExecutionContext& context = test_context();
+  return context;
+}
+inline std::vector<float> block_values(const ConstTensorView& block) {
+  std::vector<float> values(static_cast<std::size_t>(block.elements()));
+  copy_to_host(copying_context(), values.data(), block);
+  return values;
+}
+inline void write_block(const TensorView& block, const std::vector<float>& values) {
+  ASSERT_EQ(static_cast<int64_t>(values.size()), block.elements());
+  copy_from_host(copying_context(), block, values.data());
+}
+inline void copy_block(const TensorView& to, const ConstTensorView& from) {
+  write_block(to, block_values(from));
+}
+inline void zero(const TensorView& block) {
+  copying_context().stream().fill(block.data(), 0, block.bytes());
+}
+// A copy of a host view for the ops of a context; absent if the view is.
+inline Tensor uploaded(const ExecutionContext& ctx, const ConstTensorView& host) {
+  if (!host) {
+    return {};
+  }
+  Tensor tensor(host.shape(), host.dtype(), ctx.resource(), "test data");
+  copy_from_host(ctx, tensor.view(), host.data());
+  return tensor;
+}
+
 template <typename T>
 ConstTensorView view_of(const std::vector<T>& values, const Shape& shape) {
   return values.empty() ? ConstTensorView() : ConstTensorView(values.data(), shape);
+}
+
+inline std::vector<double> count_present(const ExecutionContext& ctx, const LossData& data,
+                                         const Shape& shape) {
+  const Tensor target_mask = uploaded(ctx, view_of(data.target_mask, shape));
+  const Tensor key_mask = uploaded(ctx, view_of(data.key_mask, {shape[1], shape[2]}));
+  Tensor count({kStemCount}, DType::kF64, ctx.resource(), "test data");
+  zero(count.view());
+  stem_count(ctx, {.target_mask = target_mask.view(),
+                   .key_mask = key_mask.view(),
+                   .shape = shape,
+                   .count = count.view()});
+  std::vector<double> values(kStemCount);
+  copy_to_host(ctx, values.data(), count.view());
+  return values;
 }
 
 // Loss of `prediction`; writes its gradient if `gradient` is there. `count` [6] is the denominator:
@@ -46,37 +95,54 @@ inline StepLoss run_loss(const ExecutionContext& ctx, const ConstTensorView& pre
                          const LossData& data, const TensorView& gradient,
                          std::vector<double> count = {}) {
   const Shape& shape = prediction.shape();
-  const ConstTensorView target_mask = view_of(data.target_mask, shape);
-  const ConstTensorView key_mask = view_of(data.key_mask, {shape[1], shape[2]});
   if (count.empty()) {
-    count.assign(kStemCount, 0.0);
-    stem_count(ctx, {.target_mask = target_mask,
-                     .key_mask = key_mask,
-                     .shape = shape,
-                     .count = {count.data(), Shape{kStemCount}}});
+    count = count_present(ctx, data, shape);
   }
-  StepLoss result;
+  const Tensor target = uploaded(ctx, view_of(data.target, shape));
+  const Tensor target_mask = uploaded(ctx, view_of(data.target_mask, shape));
+  const Tensor key_mask = uploaded(ctx, view_of(data.key_mask, {shape[1], shape[2]}));
+  const Tensor weight = uploaded(ctx, view_of(data.weight, {shape[1], kStemCount}));
+  const Tensor denominators = uploaded(ctx, view_of(count, {kStemCount}));
+  Tensor sums({2, kStemCount}, DType::kF64, ctx.resource(), "test data");
+  zero(sums.view());
+  const auto row = [&](int64_t i) { return sums.view().slice(0, i, 1).reshape({kStemCount}); };
   stem_loss(ctx, {.prediction = prediction,
-                  .target = view_of(data.target, shape),
-                  .target_mask = target_mask,
-                  .key_mask = key_mask,
-                  .weight = view_of(data.weight, {shape[1], kStemCount}),
-                  .count = {count.data(), Shape{kStemCount}},
+                  .target = target.view(),
+                  .target_mask = target_mask.view(),
+                  .key_mask = key_mask.view(),
+                  .weight = weight.view(),
+                  .count = denominators.view(),
                   .gradient = gradient,
-                  .loss = {result.loss.data(), Shape{kStemCount}},
-                  .weighted = {result.weighted.data(), Shape{kStemCount}}});
+                  .loss = row(0),
+                  .weighted = row(1)});
+  StepLoss result;
+  copy_to_host(ctx, result.loss.data(), row(0));
+  copy_to_host(ctx, result.weighted.data(), row(1));
   return result;
+}
+
+// Forward of inputs and mask in host memory.
+inline ConstTensorView run_forward(Separator& model, const ConstTensorView& inputs,
+                                   const ConstTensorView& mask, bool training,
+                                   const Separator::StepRandom& random = {}) {
+  const Tensor x = uploaded(model.context(), inputs);
+  const Tensor m = uploaded(model.context(), mask);
+  const ConstTensorView outputs = model.forward(x.view(), m.view(), training, random);
+  model.context().stream().synchronize();
+  return outputs;
 }
 
 // Named parameters of a block, in float64.
 inline std::map<std::string, std::vector<double>> named_parameters(const ParameterTable& table,
-                                                                   const float* block) {
+                                                                   const ConstTensorView& block) {
+  const std::vector<float> block_of_values = block_values(block);
   std::map<std::string, std::vector<double>> named;
   for (const ParameterInfo& p : table.entries()) {
     const int64_t columns = p.shape[-1];
     std::vector<double>& values = named[p.name];
     for (int64_t i = 0; i < p.shape.elements(); ++i) {
-      values.push_back(block[p.offset + i / columns * p.row_stride + i % columns]);
+      const int64_t at = p.offset + i / columns * p.row_stride + i % columns;
+      values.push_back(block_of_values[static_cast<std::size_t>(at)]);
     }
   }
   return named;
@@ -95,16 +161,17 @@ inline std::vector<float> random_values(int64_t n, uint32_t seed, float range = 
 
 // A random initialisation in which every parameter matters: vectors are not 0 and 1.
 inline void randomize(Separator& model, uint32_t seed) {
-  float* block = model.weights().as<float>();
-  model.parameters().initialize(block, seed);
   const std::vector<float> noise = random_values(model.parameters().block_elements(), seed, 0.3f);
+  std::vector<float> block(noise.size());
+  model.parameters().initialize(block.data(), seed);
   for (const ParameterInfo& p : model.parameters().entries()) {
     if (p.shape.rank() == 1) {
       for (int64_t i = p.offset; i < p.offset + p.shape[0]; ++i) {
-        block[i] += noise[static_cast<std::size_t>(i)];
+        block[static_cast<std::size_t>(i)] += noise[static_cast<std::size_t>(i)];
       }
     }
   }
+  write_block(model.weights(), block);
 }
 
 inline ModelConfig tiny_config() {
@@ -181,16 +248,10 @@ struct TestBatch {
 inline StepLoss forward_backward(const ExecutionContext& ctx, Separator& model,
                                  const TestBatch& batch, const Separator::StepRandom& random = {},
                                  const std::vector<double>& count = {}) {
-  const ConstTensorView prediction = model.forward(batch.inputs(), batch.mask(), true, random);
+  const ConstTensorView prediction = run_forward(model, batch.inputs(), batch.mask(), true, random);
   const StepLoss loss = run_loss(ctx, prediction, batch.loss, model.output_gradient(), count);
   model.backward();
   return loss;
 }
-
-inline std::vector<float> block_values(const ConstTensorView& block) {
-  return {block.as<float>(), block.as<float>() + block.elements()};
-}
-
-inline void zero(const TensorView& block) { std::memset(block.data(), 0, block.bytes()); }
 
 }  // namespace stemfabric::test

@@ -90,15 +90,18 @@ struct Problem {
       : model(test_context(threads), config, {.batch = 3, .tokens = 7, .training = true}),
         batch(config, 3, 7, 21) {
     randomize(model, 4);
+    std::vector<float> mean, scale;
     for (int64_t f = 0; f < config.input_dim; ++f) {
-      model.input_mean().as<float>()[f] = 0.1f * static_cast<float>(f);
-      model.input_scale().as<float>()[f] = 1.0f + 0.2f * static_cast<float>(f);
+      mean.push_back(0.1f * static_cast<float>(f));
+      scale.push_back(1.0f + 0.2f * static_cast<float>(f));
     }
+    write_block(model.input_mean(), mean);
+    write_block(model.input_scale(), scale);
   }
   ModelOracle oracle(bool training) {
     ModelOracle o;
     o.config = model.config();
-    o.parameters = named_parameters(model.parameters(), model.weights().as<float>());
+    o.parameters = named_parameters(model.parameters(), model.weights());
     o.mean = widen(block_values(model.input_mean()));
     o.scale = widen(block_values(model.input_scale()));
     o.training = training;
@@ -134,7 +137,8 @@ TEST_P(SeparatorVariant, ForwardFollowsTheFormulas) {
     const ModelOracle oracle = p.oracle(training);
     const auto reference = oracle.forward<double>(x, mask, 3, 7);
     const auto naive = oracle.forward<float>(x, mask, 3, 7);
-    const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), training, kRandom);
+    const auto prediction =
+        run_forward(p.model, p.batch.inputs(), p.batch.mask(), training, kRandom);
     expect_within_bound("output", widen(block_values(prediction)), widen(naive.output),
                         reference.output);
     if (training) {
@@ -162,7 +166,7 @@ TEST_P(SeparatorVariant, GradientsAreThoseOfTheLoss) {
                        oracle.config.output_dim);
   };
   EXPECT_NEAR(loss.total(), evaluate(), 1e-6 * loss.total());
-  const auto gradients = named_parameters(p.model.parameters(), p.model.gradients().as<float>());
+  const auto gradients = named_parameters(p.model.parameters(), p.model.gradients());
   for (auto& [name, values] : oracle.parameters) {
     expect_gradient(name, values, evaluate, gradients.at(name),
                     {.step = 1e-5, .tolerance = 1e-6, .samples = 3});
@@ -175,7 +179,7 @@ TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
   for (const int threads : {1, 2, 3}) {
     Problem p(config(), threads);
     const ExecutionContext& ctx = test_context(threads);
-    const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), true, kRandom);
+    const auto prediction = run_forward(p.model, p.batch.inputs(), p.batch.mask(), true, kRandom);
     const std::vector<float> values = block_values(prediction);
     run_loss(ctx, prediction, p.batch.loss, p.model.output_gradient());
     p.model.backward();
@@ -194,11 +198,7 @@ TEST_P(SeparatorVariant, AccumulatedGradientsEqualThoseOfOneBatch) {
   const ExecutionContext& ctx = test_context(2);
   Problem p(config());
   const int64_t outputs = p.model.config().output_dim;
-  std::vector<double> count(kStemCount, 0.0);
-  stem_count(ctx, {.target_mask = view_of(p.batch.loss.target_mask, {kStemCount, 3, 7, outputs}),
-                   .key_mask = p.batch.mask(),
-                   .shape = {kStemCount, 3, 7, outputs},
-                   .count = {count.data(), Shape{kStemCount}}});
+  const std::vector<double> count = count_present(ctx, p.batch.loss, {kStemCount, 3, 7, outputs});
   const StepLoss whole_loss = forward_backward(ctx, p.model, p.batch, kRandom, count);
   const std::vector<float> whole = block_values(p.model.gradients());
   zero(p.model.gradients());
@@ -246,19 +246,19 @@ class PoisoningResource final : public MemoryResource {
 // Nothing is read before it is written, in whatever order passes of different sizes follow each
 // other.
 TEST_P(SeparatorVariant, PassesDoNotDependOnOldContentsOfTheArena) {
+  if (!test_context().is_cpu()) {
+    GTEST_SKIP() << "the poisoned memory is the host's";
+  }
   PoisoningResource resource;
   const ExecutionContext ctx({.threads = 2, .resource = &resource});
   Problem clean(config());
   Separator model(ctx, config(), {.batch = 5, .tokens = 9, .training = true});
-  std::copy_n(clean.model.weights().as<float>(), model.parameters().block_elements(),
-              model.weights().as<float>());
-  std::copy_n(clean.model.input_mean().as<float>(), config().input_dim,
-              model.input_mean().as<float>());
-  std::copy_n(clean.model.input_scale().as<float>(), config().input_dim,
-              model.input_scale().as<float>());
+  copy_block(model.weights(), clean.model.weights());
+  copy_block(model.input_mean(), clean.model.input_mean());
+  copy_block(model.input_scale(), clean.model.input_scale());
   const TestBatch larger(config(), 5, 9, 77);
   const auto inference =
-      block_values(clean.model.forward(clean.batch.inputs(), clean.batch.mask(), false, {}));
+      block_values(run_forward(clean.model, clean.batch.inputs(), clean.batch.mask(), false, {}));
   forward_backward(test_context(2), clean.model, clean.batch, kRandom);
   for (int round = 0; round < 3; ++round) {
     resource.poison_arena();
@@ -266,7 +266,7 @@ TEST_P(SeparatorVariant, PassesDoNotDependOnOldContentsOfTheArena) {
       forward_backward(ctx, model, larger, kRandom);
       zero(model.gradients());
     }
-    EXPECT_EQ(block_values(model.forward(clean.batch.inputs(), clean.batch.mask(), false, {})),
+    EXPECT_EQ(block_values(run_forward(model, clean.batch.inputs(), clean.batch.mask(), false, {})),
               inference);
     forward_backward(ctx, model, clean.batch, kRandom);
     EXPECT_EQ(block_values(model.gradients()), block_values(clean.model.gradients()));
@@ -277,15 +277,12 @@ TEST_P(SeparatorVariant, PassesDoNotDependOnOldContentsOfTheArena) {
 TEST_P(SeparatorVariant, InferencePlanGivesTheSameBitsInLessMemory) {
   Problem p(config());
   Separator inference(test_context(2), config(), {.batch = 3, .tokens = 7, .training = false});
-  std::copy_n(p.model.weights().as<float>(), p.model.parameters().block_elements(),
-              inference.weights().as<float>());
-  std::copy_n(p.model.input_mean().as<float>(), config().input_dim,
-              inference.input_mean().as<float>());
-  std::copy_n(p.model.input_scale().as<float>(), config().input_dim,
-              inference.input_scale().as<float>());
+  copy_block(inference.weights(), p.model.weights());
+  copy_block(inference.input_mean(), p.model.input_mean());
+  copy_block(inference.input_scale(), p.model.input_scale());
   for (const ConstTensorView& mask : {p.batch.mask(), ConstTensorView()}) {
-    const auto expected = block_values(p.model.forward(p.batch.inputs(), mask, false, {}));
-    EXPECT_EQ(block_values(inference.forward(p.batch.inputs(), mask, false, {})), expected);
+    const auto expected = block_values(run_forward(p.model, p.batch.inputs(), mask, false, {}));
+    EXPECT_EQ(block_values(run_forward(inference, p.batch.inputs(), mask, false, {})), expected);
   }
   EXPECT_LT(inference.activation_bytes(), p.model.activation_bytes());
   EXPECT_EQ(inference.parameter_bytes() * 2, p.model.parameter_bytes());
@@ -294,7 +291,7 @@ TEST_P(SeparatorVariant, InferencePlanGivesTheSameBitsInLessMemory) {
 TEST_P(SeparatorVariant, PaddedTokensInfluenceNothing) {
   Problem p(config());
   const auto run = [&] {
-    const auto prediction = p.model.forward(p.batch.inputs(), p.batch.mask(), true, kRandom);
+    const auto prediction = run_forward(p.model, p.batch.inputs(), p.batch.mask(), true, kRandom);
     const std::vector<float> outputs = block_values(prediction);
     run_loss(test_context(2), prediction, p.batch.loss, p.model.output_gradient());
     zero(p.model.gradients());
@@ -331,7 +328,7 @@ TEST(Separator, DropoutIsRepeatableAndNewInEachStep) {
   config.attn_dropout = config.ff_dropout = 0.5;
   Problem p(config);
   const auto run = [&](const Separator::StepRandom& random, bool training) {
-    return block_values(p.model.forward(p.batch.inputs(), p.batch.mask(), training, random));
+    return block_values(run_forward(p.model, p.batch.inputs(), p.batch.mask(), training, random));
   };
   const auto first = run(kRandom, true);
   EXPECT_EQ(run(kRandom, true), first);
@@ -361,7 +358,7 @@ TEST(Separator, RefusesWhatItCannotRun) {
   Problem p(tiny_config());  // at most 9 tokens
   const TestBatch too_long(tiny_config(), 1, 10, 1);
   try {
-    p.model.forward(too_long.inputs(), {}, false, {});
+    run_forward(p.model, too_long.inputs(), {}, false, {});
     FAIL();
   } catch (const InputError& e) {
     EXPECT_NE(std::string(e.what()).find("10 tokens"), std::string::npos) << e.what();
@@ -370,19 +367,20 @@ TEST(Separator, RefusesWhatItCannotRun) {
   ModelConfig wider = tiny_config();
   wider.input_dim = 6;
   const TestBatch other_features(wider, 1, 3, 1);
-  EXPECT_THROW(p.model.forward(other_features.inputs(), {}, false, {}), InputError);
+  EXPECT_THROW(run_forward(p.model, other_features.inputs(), {}, false, {}), InputError);
   expect_contract_error({"planned for 3 samples of 7 tokens"}, [&] {
     const TestBatch larger(tiny_config(), 4, 7, 1);
-    p.model.forward(larger.inputs(), {}, false, {});
+    run_forward(p.model, larger.inputs(), {}, false, {});
   });
-  p.model.forward(p.batch.inputs(), {}, false, {});
+  run_forward(p.model, p.batch.inputs(), {}, false, {});
   expect_contract_error({"backward()"}, [&] { p.model.backward(); });
   forward_backward(test_context(2), p.model, p.batch);
   expect_contract_error({"backward()"}, [&] { p.model.backward(); });
   expect_contract_error({"taps()"}, [&] { p.model.taps(); });
   Separator inference(test_context(), tiny_config(), {.batch = 3, .tokens = 7});
   expect_contract_error({"inference"}, [&] { inference.gradients(); });
-  expect_contract_error({"inference"}, [&] { inference.forward(p.batch.inputs(), {}, true, {}); });
+  expect_contract_error({"inference"},
+                        [&] { run_forward(inference, p.batch.inputs(), {}, true, {}); });
   ModelConfig unknown = tiny_config();
   unknown.attention.activation = "relu";
   EXPECT_THROW(Separator(test_context(), unknown, {}), ConfigError);

@@ -19,6 +19,7 @@ struct Options {
   std::string output_dir;
   std::string split = "validation";
   std::string batch_size;
+  std::string device;
 };
 
 std::string cell(const Distribution& d, int digits) {
@@ -61,6 +62,9 @@ int run_evaluate(const Options& options) {
   if (!options.batch_size.empty()) {
     overrides.push_back({"inference.batch_size", options.batch_size, "--batch-size"});
   }
+  if (!options.device.empty()) {
+    overrides.push_back({"inference.device", options.device, "--device"});
+  }
   const Config config = options.config.load(overrides).config;
   const EvaluateResult result =
       evaluate(inference_context(config), {.dataset_dir = options.dataset_dir,
@@ -97,6 +101,9 @@ void add_evaluate_command(CLI::App& app, Run& run) {
       ->add_option("--batch-size", options->batch_size,
                    "Samples per forward pass (inference.batch_size)")
       ->type_name("N")
+      ->default_str("as configured");
+  command->add_option("--device", options->device, "Where to compute (inference.device)")
+      ->type_name("auto|cuda|cpu")
       ->default_str("as configured");
   options->config.add_to(*command);
   command->callback([&run, options] { run = [options] { return run_evaluate(*options); }; });

@@ -1,20 +1,20 @@
 // The device and threads of the commands that run a trained model.
 #pragma once
 
-#include "runtime/core/check.h"
-#include "runtime/device/execution_context.h"
+#include "runtime/core/log.h"
 #include "trainer/config/config.h"
+#include "trainer/device_context.h"
 
 namespace stemfabric::cli {
 
-// training.device and training.threads.
+// inference.device and training.threads. A GPU is named in the log, whoever asked for it.
 inline ExecutionContext inference_context(const Config& config) {
-  if (config.training.device == "cuda") {
-    throw DeviceError(
-        "the model has no CUDA implementation in this build; use training.device cpu");
+  ExecutionContext ctx =
+      device_context(config.inference.device, "inference.device", config.training.threads);
+  if (!ctx.is_cpu()) {
+    log_info("device {}", describe_context(ctx));
   }
-  return ExecutionContext(
-      {.device = Device{}, .threads = static_cast<int>(config.training.threads)});
+  return ctx;
 }
 
 }  // namespace stemfabric::cli

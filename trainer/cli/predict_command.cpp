@@ -17,12 +17,16 @@ struct Options {
   std::string mask;
   std::string output_dir;
   std::string batch_size;
+  std::string device;
 };
 
 int run_predict(const Options& options) {
   std::vector<ConfigOverride> overrides;
   if (!options.batch_size.empty()) {
     overrides.push_back({"inference.batch_size", options.batch_size, "--batch-size"});
+  }
+  if (!options.device.empty()) {
+    overrides.push_back({"inference.device", options.device, "--device"});
   }
   const Config config = options.config.load(overrides).config;
   predict(inference_context(config), {.model = options.model,
@@ -61,6 +65,9 @@ void add_predict_command(CLI::App& app, Run& run) {
       ->add_option("--batch-size", options->batch_size,
                    "Samples per forward pass (inference.batch_size)")
       ->type_name("N")
+      ->default_str("as configured");
+  command->add_option("--device", options->device, "Where to compute (inference.device)")
+      ->type_name("auto|cuda|cpu")
       ->default_str("as configured");
   options->config.add_to(*command);
   command->callback([&run, options] { run = [options] { return run_predict(*options); }; });

@@ -19,6 +19,7 @@ struct Options {
   std::string epochs;
   std::string batch_size;
   std::string learning_rate;
+  std::string device;
   std::string resume = "auto";
   bool dry_run = false;
 };
@@ -49,6 +50,7 @@ std::vector<ConfigOverride> overrides(const Options& options) {
   add("training.num_epochs", options.epochs, "--epochs");
   add("training.batch_size", options.batch_size, "--batch-size");
   add("training.lr", options.learning_rate, "--learning-rate");
+  add("training.device", options.device, "--device");
   return list;
 }
 
@@ -85,6 +87,9 @@ void add_train_command(CLI::App& app, Run& run) {
       ->default_str("as configured");
   command->add_option("--learning-rate", options->learning_rate, "Learning rate (training.lr)")
       ->type_name("X")
+      ->default_str("as configured");
+  command->add_option("--device", options->device, "Where to train (training.device)")
+      ->type_name("auto|cuda|cpu")
       ->default_str("as configured");
   command
       ->add_option("--resume", options->resume,

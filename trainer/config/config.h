@@ -200,7 +200,7 @@ struct TrainingConfig {
     v("precision", precision, "arithmetic; bf16 needs GPU kernels and is refused by this version",
       one_of({"fp32", "bf16"}));
     v("seed", seed, "seed of initial weights, sample order and dropout", at_least(0));
-    v("device", device, "where to compute; auto takes a GPU where its kernels exist",
+    v("device", device, "where to train; auto takes a GPU if one is usable",
       one_of({"auto", "cpu", "cuda"}));
     v("threads", threads, "CPU threads; 0 = all this process may use", between(0, 1024));
     v("init_from", init_from, "weights (.safetensors) to start from; empty = drawn from the seed");
@@ -223,10 +223,13 @@ struct ValidationConfig {
 };
 
 struct InferenceConfig {
+  std::string device = "auto";
   int64_t batch_size = 32;
 
   template <typename V>
   void visit(V&& v) {
+    v("device", device, "where evaluate and predict compute; auto takes a GPU if one is usable",
+      one_of({"auto", "cpu", "cuda"}));
     v("batch_size", batch_size, "samples per forward pass of evaluate and predict",
       between(1, 1 << 20));
   }

@@ -41,13 +41,18 @@ bool holds_shards(const fs::path& folder) {
 
 }  // namespace
 
-Batch::Batch(int64_t capacity_, int64_t tokens, int64_t features, int64_t outputs)
+Batch::Batch(int64_t capacity_, int64_t tokens, int64_t features, int64_t outputs,
+             MemoryResource& memory)
     : capacity(capacity_),
-      inputs(Tensor::zeros({capacity_, tokens, features}, DType::kF32)),
-      input_mask(Tensor::zeros({capacity_, tokens}, DType::kU8)),
-      targets(Tensor::zeros({capacity_, kStemCount, tokens, outputs}, DType::kF32)),
-      target_mask(Tensor::zeros({capacity_, kStemCount, tokens, outputs}, DType::kU8)),
-      stem_weight(Tensor::zeros({capacity_, kStemCount}, DType::kF32)) {}
+      inputs({capacity_, tokens, features}, DType::kF32, memory, "batch"),
+      input_mask({capacity_, tokens}, DType::kU8, memory, "batch"),
+      targets({capacity_, kStemCount, tokens, outputs}, DType::kF32, memory, "batch"),
+      target_mask({capacity_, kStemCount, tokens, outputs}, DType::kU8, memory, "batch"),
+      stem_weight({capacity_, kStemCount}, DType::kF32, memory, "batch") {
+  for (Tensor* tensor : {&inputs, &input_mask, &targets, &target_mask, &stem_weight}) {
+    std::memset(tensor->view().data(), 0, tensor->bytes());
+  }
+}
 
 struct Dataset::State {
   std::vector<std::unique_ptr<Shard>> shards;

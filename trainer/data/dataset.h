@@ -30,7 +30,9 @@ struct InputStatistics {
 
 // One batch on the host, in fixed buffers; rows beyond `size` are zero (masked).
 struct Batch {
-  Batch(int64_t capacity, int64_t tokens, int64_t features, int64_t outputs);
+  // `memory` must be the host's, such as ExecutionContext::staging().
+  Batch(int64_t capacity, int64_t tokens, int64_t features, int64_t outputs,
+        MemoryResource& memory = host_resource());
   int64_t capacity;
   int64_t size = 0;
   Tensor inputs;                 // [capacity, T, F] f32

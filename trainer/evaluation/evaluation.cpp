@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "runtime/core/check.h"
 #include "runtime/core/progress.h"
+#include "trainer/model/host_forward.h"
 
 namespace stemfabric {
 namespace {
@@ -134,7 +136,12 @@ std::vector<RecordEvaluation> evaluate_dataset(Separator* model, const Dataset& 
                                                int64_t batch_size) {
   std::vector<RecordEvaluation> records;
   const int64_t capacity = std::clamp<int64_t>(batch_size, 1, std::max<int64_t>(dataset.size(), 1));
-  Batch batch(capacity, dataset.tokens(), dataset.features(), dataset.outputs());
+  Batch batch(capacity, dataset.tokens(), dataset.features(), dataset.outputs(),
+              model != nullptr ? model->context().staging() : host_resource());
+  std::optional<HostForward> forward;
+  if (model != nullptr) {
+    forward.emplace(*model);
+  }
   Progress progress("evaluate", "records", dataset.size());
   for (int64_t begin = 0; begin < dataset.size(); begin += capacity) {
     const int64_t count = std::min(capacity, dataset.size() - begin);
@@ -146,9 +153,9 @@ std::vector<RecordEvaluation> evaluate_dataset(Separator* model, const Dataset& 
       return tensor.view().slice(0, i, 1).reshape(shape);
     };
     ConstTensorView outputs;
-    if (model != nullptr) {
-      outputs = model->forward(batch.inputs.view().slice(0, 0, count),
-                               batch.input_mask.view().slice(0, 0, count), false, {});
+    if (forward) {
+      outputs = (*forward)(batch.inputs.view().slice(0, 0, count),
+                           batch.input_mask.view().slice(0, 0, count));
     }
     for (int64_t i = 0; i < count; ++i) {
       ConstTensorView output;

@@ -14,6 +14,7 @@
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
 #include "runtime/io/npy.h"
+#include "trainer/model/host_forward.h"
 #include "trainer/model/trained_model.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/stems.h"
@@ -185,6 +186,7 @@ void predict(const ExecutionContext& ctx, const PredictRequest& request) {
   const int64_t capacity =
       std::clamp<int64_t>(samples, 1, std::max<int64_t>(request.batch_size, 1));
   const TrainedModel trained = open_trained_model(ctx, weights, capacity, tokens);
+  HostForward forward(*trained.model);
   BatchReader reader(input, mask ? &*mask : nullptr, capacity);
 
   make_directories(request.output_dir);
@@ -198,8 +200,7 @@ void predict(const ExecutionContext& ctx, const PredictRequest& request) {
   for (int64_t begin = 0; begin < samples; begin += capacity) {
     const int64_t count = std::min(capacity, samples - begin);
     reader.read(begin, count);
-    const ConstTensorView outputs =
-        trained.model->forward(reader.inputs(count), reader.mask(count), false, {});
+    const ConstTensorView outputs = forward(reader.inputs(count), reader.mask(count));
     for (int s = 0; s < kStemCount; ++s) {
       write_stem(*files[static_cast<std::size_t>(s)], outputs, s);
     }

@@ -1,12 +1,12 @@
 #include "trainer/model/separator.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "kernels/linear/linear.h"
 #include "kernels/reduction/reduction.h"
 #include "kernels/standardize/standardize.h"
+#include "runtime/memory/host_access.h"
 #include "runtime/profile/trace.h"
 #include "trainer/model/encoder_block.h"
 #include "trainer/model/stem_heads.h"
@@ -63,17 +63,15 @@ struct Separator::State {
 
 namespace {
 
-const ExecutionContext& require_cpu(const ExecutionContext& ctx) {
-  if (!ctx.is_cpu()) {
-    throw DeviceError(
-        "the model has no CUDA implementation in this build; use training.device cpu");
+Tensor filled(const ExecutionContext& ctx, const Shape& shape, float value, const char* purpose) {
+  Tensor tensor(shape, DType::kF32, ctx.resource(), purpose);
+  if (value == 0.0f) {
+    ctx.stream().fill(tensor.view().data(), 0, tensor.bytes());
+    return tensor;
   }
-  return ctx;
-}
-
-Tensor filled(const Shape& shape, float value, MemoryResource& resource, const char* purpose) {
-  Tensor tensor(shape, DType::kF32, resource, purpose);
-  std::fill_n(tensor.as<float>(), tensor.elements(), value);
+  write_on_host(ctx, tensor.view(), [&](const TensorView& host) {
+    std::fill_n(host.as<float>(), host.elements(), value);
+  });
   return tensor;
 }
 
@@ -81,17 +79,17 @@ Tensor filled(const Shape& shape, float value, MemoryResource& resource, const c
 
 Separator::State::State(const ExecutionContext& context, const ModelConfig& model,
                         const Limits& sizes)
-    : ctx(require_cpu(context)),
+    : ctx(context),
       config(model),
       limits(sizes),
       table(config),
       plan(config, limits),
       arena(plan.arena, ctx.resource(), "activations"),
-      weights(filled({table.block_elements()}, 0.0f, ctx.resource(), "weights")),
-      mean(filled({config.input_dim}, 0.0f, ctx.resource(), "input mean")),
-      scale(filled({config.input_dim}, 1.0f, ctx.resource(), "input scale")) {
+      weights(filled(ctx, {table.block_elements()}, 0.0f, "weights")),
+      mean(filled(ctx, {config.input_dim}, 0.0f, "input mean")),
+      scale(filled(ctx, {config.input_dim}, 1.0f, "input scale")) {
   if (limits.training) {
-    gradients = filled({table.block_elements()}, 0.0f, ctx.resource(), "gradients");
+    gradients = filled(ctx, {table.block_elements()}, 0.0f, "gradients");
   }
   build_layers();
 }
@@ -210,6 +208,7 @@ Separator::Separator(const ExecutionContext& ctx, const ModelConfig& config, con
     : state_(std::make_unique<State>(ctx, config, limits)) {}
 Separator::~Separator() = default;
 
+const ExecutionContext& Separator::context() const { return state_->ctx; }
 const ModelConfig& Separator::config() const { return state_->config; }
 const Separator::Limits& Separator::limits() const { return state_->limits; }
 const ParameterTable& Separator::parameters() const { return state_->table; }
@@ -244,7 +243,7 @@ ConstTensorView Separator::forward(const ConstTensorView& inputs, const ConstTen
               .mask = {}};
   if (mask) {
     const TensorView copy(s.arena.view(s.plan.mask).data(), DType::kU8, mask.shape());
-    std::memcpy(copy.data(), mask.data(), mask.bytes());
+    s.ctx.stream().copy(copy.data(), mask.data(), mask.bytes());
     p.mask = copy;
   }
   s.embed_forward(p, inputs);
@@ -296,7 +295,7 @@ void Separator::backward() {
 namespace {
 Tensor copied(const ModelPass& p, const ConstTensorView& rows) {
   Tensor tensor({p.batch, p.tokens, rows.dim(1)}, DType::kF32);
-  std::memcpy(tensor.view().data(), rows.data(), rows.bytes());
+  copy_to_host(p.ctx, tensor.view().data(), rows);
   return tensor;
 }
 }  // namespace
@@ -307,7 +306,7 @@ std::map<std::string, Tensor> Separator::taps() const {
   const ModelPass& p = *s.pass;
   std::map<std::string, Tensor> taps;
   taps["embed"] = copied(p, s.pre_norm() ? s.norm_after(-1).sum(p) : s.embed(p));
-  Tensor output({p.rows(), s.config.dim}, DType::kF32);
+  Tensor output({p.rows(), s.config.dim}, DType::kF32, s.ctx.resource(), "branch output");
   for (int64_t i = 0; i < s.config.depth; ++i) {
     const std::string block = fmt::format("blocks.{}.", i);
     // Branch outputs are not kept; their inputs are.

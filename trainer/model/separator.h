@@ -32,6 +32,7 @@ class Separator {
   Separator(const Separator&) = delete;
   Separator& operator=(const Separator&) = delete;
 
+  const ExecutionContext& context() const;
   const ModelConfig& config() const;
   const Limits& limits() const;
   const ParameterTable& parameters() const;

@@ -6,6 +6,7 @@
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/memory/host_access.h"
 #include "trainer/model/weights_file.h"
 
 namespace stemfabric {
@@ -38,8 +39,8 @@ fs::path newest_checkpoint(const fs::path& folder) {
 }
 
 void set_statistics(Separator& model, const InputStatistics& statistics) {
-  std::ranges::copy(statistics.mean, model.input_mean().as<float>());
-  std::ranges::copy(statistics.scale, model.input_scale().as<float>());
+  copy_from_host(model.context(), model.input_mean(), statistics.mean.data());
+  copy_from_host(model.context(), model.input_scale(), statistics.scale.data());
 }
 
 }  // namespace
@@ -98,7 +99,11 @@ TrainedModel open_trained_model(const ExecutionContext& ctx, const fs::path& wei
   trained.model = std::make_unique<Separator>(
       ctx, config, Separator::Limits{.batch = batch, .tokens = tokens, .training = false});
   Separator& model = *trained.model;
-  set_statistics(model, read_weights(weights, model.parameters(), model.weights().as<float>()));
+  InputStatistics statistics;
+  write_on_host(ctx, model.weights(), [&](const TensorView& host) {
+    statistics = read_weights(weights, model.parameters(), host.as<float>());
+  });
+  set_statistics(model, statistics);
   return trained;
 }
 

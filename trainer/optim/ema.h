@@ -22,13 +22,15 @@ class Ema {
 // Puts the average in the place of the weights while it lives (validation), without a third block.
 class EmaSwap {
  public:
-  EmaSwap(Ema* ema, const TensorView& weights);  // nullptr: does nothing
+  // nullptr: does nothing. All must outlive the swap.
+  EmaSwap(const ExecutionContext& ctx, Ema* ema, const TensorView& weights);
   ~EmaSwap();
   EmaSwap(const EmaSwap&) = delete;
   EmaSwap& operator=(const EmaSwap&) = delete;
 
  private:
   void swap();
+  const ExecutionContext& ctx_;
   Ema* ema_;
   TensorView weights_;
 };

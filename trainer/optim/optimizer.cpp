@@ -1,7 +1,5 @@
 #include "trainer/optim/optimizer.h"
 
-#include <cstring>
-
 namespace stemfabric {
 
 Optimizer::Optimizer(const ExecutionContext& ctx, const Options& options, int64_t elements,
@@ -10,10 +8,9 @@ Optimizer::Optimizer(const ExecutionContext& ctx, const Options& options, int64_
       decayed_(decayed),
       m_(Shape{elements}, DType::kF32, ctx.resource(), "first moment"),
       v_(Shape{elements}, DType::kF32, ctx.resource(), "second moment") {
-  SF_CHECK(ctx.is_cpu(), "the optimiser's moments are initialised on the CPU only");
   SF_CHECK(decayed >= 0 && decayed <= elements, "decayed {} of {}", decayed, elements);
-  std::memset(m_.as<float>(), 0, m_.bytes());
-  std::memset(v_.as<float>(), 0, v_.bytes());
+  ctx.stream().fill(m_.view().data(), 0, m_.bytes());
+  ctx.stream().fill(v_.view().data(), 0, v_.bytes());
 }
 
 void Optimizer::step(const ExecutionContext& ctx, const TensorView& weights,

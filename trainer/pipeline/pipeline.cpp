@@ -11,6 +11,7 @@
 #include "runtime/io/file.h"
 #include "trainer/config/fields.h"
 #include "trainer/data/snapshot_dataset.h"
+#include "trainer/device_context.h"
 #include "trainer/snapshot/sanitize.h"
 #include "trainer/training/checkpoint.h"
 #include "trainer/training/run_directory.h"
@@ -209,7 +210,8 @@ class Pipeline {
       result_.evaluated_split = "train";
       log_warning("there are no validation records: the scores are those of the training records");
     }
-    const ExecutionContext ctx({.threads = static_cast<int>(config_.training.threads)});
+    const ExecutionContext ctx =
+        device_context(config_.inference.device, "inference.device", config_.training.threads);
     result_.evaluation = evaluate(ctx, {.dataset_dir = dataset(),
                                         .model = result_.training.final_model,
                                         .output_dir = result_.folder / "evaluation",

@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/memory/host_access.h"
 #include "trainer/config/config_io.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/version.h"
@@ -48,22 +50,27 @@ Json file_entry(const fs::path& folder, const char* name, const std::string& sha
   return {{"sha256", sha256}, {"bytes", fs::file_size(folder / name)}};
 }
 
-void fill_checkpoint(const fs::path& folder, const RunIdentity& identity,
-                     const TrainingState& state, const ParameterTable& table,
-                     const CheckpointTensors& tensors, const InputStatistics& statistics) {
+void fill_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
+                     const RunIdentity& identity, const TrainingState& state,
+                     const ParameterTable& table, const CheckpointTensors& tensors,
+                     const InputStatistics& statistics) {
   const std::map<std::string, std::string> metadata = {
       {"step", std::to_string(state.step)},
       {"data_hash", identity.data_hash},
       {"code_revision", std::string(code_revision())}};
-  const std::string model_hash = write_weights(folder / kModelFile, identity.model, table,
-                                               tensors.weights.as<float>(), statistics, metadata);
-  std::vector<NamedTensor> blocks = {{"adam.first_moment", tensors.first_moment},
-                                     {"adam.second_moment", tensors.second_moment}};
-  if (tensors.ema) {
-    blocks.push_back({"ema", tensors.ema});
-  }
-  if (tensors.best) {
-    blocks.push_back({"best", tensors.best});
+  const std::string model_hash =
+      write_weights(folder / kModelFile, identity.model, table,
+                    HostView(ctx, tensors.weights).as<float>(), statistics, metadata);
+  const std::array<std::pair<const char*, HostView>, 4> views = {
+      {{"adam.first_moment", HostView(ctx, tensors.first_moment)},
+       {"adam.second_moment", HostView(ctx, tensors.second_moment)},
+       {"ema", HostView(ctx, tensors.ema)},
+       {"best", HostView(ctx, tensors.best)}}};
+  std::vector<NamedTensor> blocks;
+  for (const auto& [name, host] : views) {
+    if (host.view()) {
+      blocks.push_back({name, host.view()});
+    }
   }
   const std::string optimizer_hash =
       write_safetensors(folder / kOptimizerFile, blocks, {{"layout", layout_hash(table)}});
@@ -131,13 +138,14 @@ void verify_file(const fs::path& path, const Json& entry, const std::string& sou
   }
 }
 
-void copy_block(const SafetensorsFile& file, const std::string& name, const TensorView& to) {
+void copy_block(const ExecutionContext& ctx, const SafetensorsFile& file, const std::string& name,
+                const TensorView& to) {
   const ConstTensorView& from = file.at(name);
   if (from.dtype() != DType::kF32 || !(from.shape() == to.shape())) {
     throw InputError("{}: {} is {} {}; expected {} f32", file.path().string(), name,
                      from.shape().to_string(), dtype_name(from.dtype()), to.shape().to_string());
   }
-  std::memcpy(to.as<float>(), from.as<float>(), to.bytes());
+  copy_from_host(ctx, to, from.data());
 }
 
 // "a.b.c" -> value, for every leaf of nested objects.
@@ -158,6 +166,7 @@ bool may_differ(const std::string& key) {
   constexpr std::array kKeys = {"training.num_epochs",
                                 "training.num_steps",
                                 "training.threads",
+                                "training.device",
                                 "training.init_from",
                                 "training.checkpoint_every_steps",
                                 "training.keep_checkpoints",
@@ -222,12 +231,13 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
   return paths;
 }
 
-fs::path write_checkpoint(const fs::path& folder, const RunIdentity& identity,
-                          const TrainingState& state, const ParameterTable& table,
-                          const CheckpointTensors& tensors, const InputStatistics& statistics) {
+fs::path write_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
+                          const RunIdentity& identity, const TrainingState& state,
+                          const ParameterTable& table, const CheckpointTensors& tensors,
+                          const InputStatistics& statistics) {
   const fs::path target = folder / checkpoint_name(state.step);
   const auto fill = [&](const fs::path& temporary) {
-    fill_checkpoint(temporary, identity, state, table, tensors, statistics);
+    fill_checkpoint(ctx, temporary, identity, state, table, tensors, statistics);
   };
   replace_directory_atomically(target, fill);
   return target;
@@ -266,8 +276,8 @@ Checkpoint read_checkpoint(const fs::path& path) {
   return checkpoint;
 }
 
-InputStatistics restore_tensors(const Checkpoint& checkpoint, const ParameterTable& table,
-                                const CheckpointTensors& tensors) {
+InputStatistics restore_tensors(const ExecutionContext& ctx, const Checkpoint& checkpoint,
+                                const ParameterTable& table, const CheckpointTensors& tensors) {
   const SafetensorsFile file(checkpoint.path / kOptimizerFile);
   const auto layout = file.metadata().find("layout");
   if (layout == file.metadata().end() || layout->second != layout_hash(table)) {
@@ -276,15 +286,19 @@ InputStatistics restore_tensors(const Checkpoint& checkpoint, const ParameterTab
         "start from its weights: training.init_from: {}",
         file.path().string(), (checkpoint.path / kModelFile).string());
   }
-  copy_block(file, "adam.first_moment", tensors.first_moment);
-  copy_block(file, "adam.second_moment", tensors.second_moment);
+  copy_block(ctx, file, "adam.first_moment", tensors.first_moment);
+  copy_block(ctx, file, "adam.second_moment", tensors.second_moment);
   if (tensors.ema) {
-    copy_block(file, "ema", tensors.ema);
+    copy_block(ctx, file, "ema", tensors.ema);
   }
   if (checkpoint.has_best) {
-    copy_block(file, "best", tensors.best);
+    copy_block(ctx, file, "best", tensors.best);
   }
-  return read_weights(checkpoint.path / kModelFile, table, tensors.weights.as<float>());
+  InputStatistics statistics;
+  write_on_host(ctx, tensors.weights, [&](const TensorView& host) {
+    statistics = read_weights(checkpoint.path / kModelFile, table, host.as<float>());
+  });
+  return statistics;
 }
 
 void prune_checkpoints(const fs::path& folder, int64_t keep) {

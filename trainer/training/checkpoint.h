@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/device/execution_context.h"
 #include "trainer/data/dataset.h"
 #include "trainer/model/parameter_table.h"
 #include "trainer/training/training_state.h"
@@ -29,7 +30,8 @@ struct RunIdentity {
   std::string data_hash;
 };
 
-// The tensors of a checkpoint, inside the running trainer. Empty views: not there.
+// The tensors of a checkpoint, inside the running trainer, where its context has them. Empty views:
+// not there.
 struct CheckpointTensors {
   TensorView weights, first_moment, second_moment, ema, best;  // [block_elements] f32
 };
@@ -51,7 +53,8 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 
 // Writes <folder>/step-<state.step>, in the place of one of the same step if there is one. IoError;
 // earlier checkpoints are untouched then.
-std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
+std::filesystem::path write_checkpoint(const ExecutionContext& ctx,
+                                       const std::filesystem::path& folder,
                                        const RunIdentity& identity, const TrainingState& state,
                                        const ParameterTable& table,
                                        const CheckpointTensors& tensors,
@@ -63,8 +66,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 // Copies the tensors in. `ema` and `best` must be given if the checkpoint has them. Returns the
 // input statistics.
-InputStatistics restore_tensors(const Checkpoint& checkpoint, const ParameterTable& table,
-                                const CheckpointTensors& tensors);
+InputStatistics restore_tensors(const ExecutionContext& ctx, const Checkpoint& checkpoint,
+                                const ParameterTable& table, const CheckpointTensors& tensors);
 
 // Removes all but the newest `keep`.
 void prune_checkpoints(const std::filesystem::path& folder, int64_t keep);

@@ -51,12 +51,13 @@ struct Prefetcher::State {
 };
 
 Prefetcher::Prefetcher(const Dataset& dataset, SampleStream stream, int64_t batch_size,
-                       int64_t held)
+                       int64_t held, MemoryResource& memory)
     : state_(std::make_unique<State>(dataset, std::move(stream))) {
   const int64_t count = batches(held);
   state_->ring.reserve(static_cast<std::size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
-    state_->ring.emplace_back(batch_size, dataset.tokens(), dataset.features(), dataset.outputs());
+    state_->ring.emplace_back(batch_size, dataset.tokens(), dataset.features(), dataset.outputs(),
+                              memory);
   }
   state_->thread = std::thread([this] { state_->fill_until_stopped(); });
 }

@@ -11,7 +11,9 @@ namespace stemfabric {
 class Prefetcher {
  public:
   // Up to `held` batches are taken at once (the micro-batches of one step).
-  Prefetcher(const Dataset& dataset, SampleStream stream, int64_t batch_size, int64_t held);
+  // `memory` is the host's: pinned if a GPU is to copy from it.
+  Prefetcher(const Dataset& dataset, SampleStream stream, int64_t batch_size, int64_t held,
+             MemoryResource& memory = host_resource());
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;

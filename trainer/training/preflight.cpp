@@ -7,10 +7,13 @@
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
+#include "trainer/device_context.h"
 #include "trainer/training/prefetch.h"
 
 namespace stemfabric {
 namespace {
+
+constexpr int64_t kScratchBytes = int64_t{64} << 20;  // left free at least, where there is as much
 
 double percent(int64_t part, int64_t whole) {
   return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
@@ -88,13 +91,55 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
   // Weights, gradients, two moments and the best weights; the moving average if it is on.
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5),
           .activations = plan_activation_bytes(setup.model, limits),
-          .batches = static_cast<std::size_t>(batches * plan.batch_size) * sample};
+          .batches = static_cast<std::size_t>(batches * plan.batch_size) * sample,
+          .device_batches = static_cast<std::size_t>(held * plan.batch_size) * sample};
+}
+
+std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
+                              const Device& device, int64_t available) {
+  const Dataset& data = *setup.data.train;
+  const ParameterTable table(setup.model);
+  const int64_t wanted = std::min(config.batch_size, data.size());
+  const bool on_cpu = device.kind == DeviceKind::kCpu;
+  const auto need = [&](int64_t batch_size) {
+    const StepPlan plan{.samples = data.size(),
+                        .batch_size = batch_size,
+                        .accumulation = config.gradient_accumulation_steps};
+    const MemoryEstimate m =
+        estimate_memory(config, setup, table,
+                        {.batch = batch_size, .tokens = data.tokens(), .training = true}, plan);
+    return m.parameters + m.activations + (on_cpu ? m.batches : m.device_batches);
+  };
+  const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",
+                                          wanted, mebibytes(need(wanted)), device.to_string());
+  if (available < 0) {
+    return fmt::format("; {}: use a smaller one with more training.gradient_accumulation_steps",
+                       planned);
+  }
+  // Some is left for the ops' scratch, which the plan does not hold.
+  const auto scratch = std::max(available / 10, std::min(kScratchBytes, available / 4));
+  const auto usable = static_cast<std::size_t>(available - scratch);
+  const std::string situation = fmt::format("; {}, where {} were free", planned,
+                                            mebibytes(static_cast<std::size_t>(available)));
+  if (need(1) > usable) {
+    return situation + "; not even training.batch_size 1 fits: use a smaller model";
+  }
+  int64_t fits = 1;
+  for (int64_t too_large = wanted; fits + 1 < too_large;) {
+    const int64_t middle = fits + (too_large - fits) / 2;
+    (need(middle) <= usable ? fits : too_large) = middle;
+  }
+  return fmt::format(
+      "{}; training.batch_size {} would fit (keep the samples per step with "
+      "training.gradient_accumulation_steps)",
+      situation, fits);
 }
 
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
                    const ParameterTable& table, const Separator::Limits& limits,
-                   const StepPlan& plan) {
+                   const StepPlan& plan, const ExecutionContext& ctx) {
   const ModelConfig& model = setup.model;
+  log_info("device {}", describe_context(ctx));
   log_info("data set {} (hash {:.12}): {} features per token, {} outputs per stem and token",
            setup.data.root.string(), setup.data.hash, model.input_dim, model.output_dim);
   log_audit("training", audit_data(*setup.data.train, setup.data.root));
@@ -110,9 +155,20 @@ void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
            table.parameter_count(), model.dim, model.depth, model.heads, model.dim_ff,
            model.attention.activation);
   const MemoryEstimate memory = estimate_memory(config, setup, table, limits, plan);
-  log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
-           mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(memory.batches),
-           mebibytes(memory.total()));
+  if (ctx.is_cpu()) {
+    log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
+             mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(memory.batches),
+             mebibytes(memory.total()));
+  } else {
+    const int64_t free = ctx.resource().available_bytes();
+    log_info(
+        "memory on {}: {} for parameters and optimiser, {} activations, {} batches{}; host: {} for "
+        "batches",
+        ctx.device().to_string(), mebibytes(memory.parameters), mebibytes(memory.activations),
+        mebibytes(memory.device_batches),
+        free < 0 ? "" : fmt::format("; {} still free", mebibytes(static_cast<std::size_t>(free))),
+        mebibytes(memory.batches));
+  }
   log_info(
       "each step: {} samples ({} x {} micro-batches on 1 process), {} tokens; {} steps per "
       "epoch",

@@ -25,16 +25,22 @@ DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source
 struct MemoryEstimate {
   std::size_t parameters = 0;  // weights, gradients, moments, moving average, best weights
   std::size_t activations = 0;
-  std::size_t batches = 0;
+  std::size_t batches = 0;         // on the host
+  std::size_t device_batches = 0;  // copies on a GPU, not counted on the CPU
   std::size_t total() const { return parameters + activations + batches; }
 };
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
                                const ParameterTable& table, const Separator::Limits& limits,
                                const StepPlan& plan);
 
+// What to do when memory runs out on a device of which `available` bytes were free (-1: unknown),
+// to follow the error's text: the batch size that fits by the plan of the activations, if one does.
+std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
+                              const Device& device, int64_t available);
+
 // Writes all of it to the log.
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
                    const ParameterTable& table, const Separator::Limits& limits,
-                   const StepPlan& plan);
+                   const StepPlan& plan, const ExecutionContext& ctx);
 
 }  // namespace stemfabric

@@ -3,43 +3,44 @@
 #pragma once
 
 #include "runtime/device/execution_context.h"
-#include "trainer/data/dataset.h"
+#include "runtime/memory/buffer.h"
+#include "trainer/training/batch_stage.h"
 #include "trainer/training/training_state.h"
 
 namespace stemfabric {
 
+// What an objective has added up.
+struct StemSums {
+  StemValues count{}, loss{}, weighted{};
+  LossValues values() const;        // after add()
+  LossValues mean_of_sums() const;  // after add_sums()
+};
+
 class StemObjective {
  public:
-  StemObjective(const std::vector<double>& stem_weights, int64_t batch_capacity);
+  // ctx must outlive the objective.
+  explicit StemObjective(const ExecutionContext& ctx);
 
   // Forgets counts and losses.
   void reset();
   // Adds the batch's present elements to the denominators. For gradients, count all micro-batches
   // of a step before the first add().
-  void count(const ExecutionContext& ctx, const Batch& batch);
+  void count(const StagedBatch& batch);
   // Adds the batch's losses, and writes the gradient [6,B,T,out] over the denominators counted.
-  void add(const ExecutionContext& ctx, const Batch& batch, const ConstTensorView& prediction,
-           const TensorView& gradient);
+  void add(const StagedBatch& batch, const ConstTensorView& prediction, const TensorView& gradient);
   // For validation: counts, and adds sums of squares, to be divided in the end by mean_of_sums().
-  void add_sums(const ExecutionContext& ctx, const Batch& batch, const ConstTensorView& prediction);
+  void add_sums(const StagedBatch& batch, const ConstTensorView& prediction);
 
-  StemValues counts() const { return read(count_); }
-  StemValues losses() const { return read(loss_); }
-  StemValues weighted() const { return read(weighted_); }
-  LossValues values() const;        // after add()
-  LossValues mean_of_sums() const;  // after add_sums()
+  // Waits for the stream.
+  StemSums read() const;
 
  private:
-  static StemValues read(const Tensor& tensor);
-  void run(const ExecutionContext& ctx, const Batch& batch, const ConstTensorView& prediction,
+  TensorView sum(int64_t row);
+  void run(const StagedBatch& batch, const ConstTensorView& prediction,
            const ConstTensorView& denominators, const TensorView& gradient);
-  StemValues stem_weights_{};
-  Tensor count_, ones_, loss_, weighted_;  // [6] f64
-  Tensor weight_;                          // [capacity, 6] f32
+  const ExecutionContext& ctx_;
+  Tensor sums_;  // [3, 6] f64: counts, losses, weighted losses
+  Tensor ones_;  // [6] f64
 };
-
-// Views of the rows that a batch holds.
-ConstTensorView batch_inputs(const Batch& batch);  // [B,T,F]
-ConstTensorView batch_mask(const Batch& batch);    // [B,T]
 
 }  // namespace stemfabric

@@ -1,9 +1,10 @@
 #include "trainer/training/train_step.h"
 
 #include <cmath>
-#include <cstring>
+#include <vector>
 
 #include "kernels/reduction/reduction.h"
+#include "runtime/memory/host_access.h"
 
 namespace stemfabric {
 
@@ -23,57 +24,65 @@ std::string parameter_at(const ParameterTable& table, int64_t index) {
 }
 
 TrainStep::TrainStep(const ExecutionContext& ctx, const Options& options, Separator& model,
-                     Optimizer& optimizer, Ema* ema, StemObjective& objective)
+                     Optimizer& optimizer, Ema* ema, StemObjective& objective, BatchStage& stage)
     : ctx_(ctx),
       options_(options),
       model_(model),
       optimizer_(optimizer),
       ema_(ema),
-      objective_(objective) {}
+      objective_(objective),
+      stage_(stage),
+      squares_(Shape{3}, DType::kF64, ctx.resource(), "gradient norm") {}
 
 void TrainStep::accumulate(std::span<const Batch* const> micro_batches, int64_t step,
                            PhaseTimes& times) {
+  std::vector<StagedBatch> staged;
   {
     const PhaseScope scope(times, Phase::kLoss);
     objective_.reset();
+    stage_.release();
     for (const Batch* batch : micro_batches) {
-      objective_.count(ctx_, *batch);
+      staged.push_back(stage_.put(*batch));
+      objective_.count(staged.back());
     }
     const TensorView gradients = model_.gradients();
-    std::memset(gradients.data(), 0, gradients.bytes());
+    ctx_.stream().fill(gradients.data(), 0, gradients.bytes());
   }
   int64_t sample0 = 0;
-  for (const Batch* batch : micro_batches) {
+  for (const StagedBatch& batch : staged) {
     ConstTensorView prediction;
     {
       const PhaseScope scope(times, Phase::kForward);
       prediction = model_.forward(
-          batch_inputs(*batch), batch_mask(*batch), true,
+          batch.inputs, batch.mask, true,
           {.seed = options_.seed, .step = static_cast<uint64_t>(step), .sample0 = sample0});
     }
     {
       const PhaseScope scope(times, Phase::kLoss);
-      objective_.add(ctx_, *batch, prediction, model_.output_gradient());
+      objective_.add(batch, prediction, model_.output_gradient());
     }
     {
       const PhaseScope scope(times, Phase::kBackward);
       model_.backward();
     }
-    sample0 += batch->size;
+    sample0 += batch.size;
   }
 }
 
 StepResult TrainStep::run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
                           PhaseTimes& times) {
   accumulate(micro_batches, step, times);
-  StepResult result{.loss = objective_.values(),
-                    .weighted = objective_.weighted(),
-                    .counts = objective_.counts()};
+  const PhaseScope scope(times, Phase::kOptimizer);
+  // One wait for the device, whose results decide whether the step changes anything.
+  sum_squares_into(ctx_, {.x = model_.gradients(), .result = squares_.view()});
+  const StemSums sums = objective_.read();
+  double square_sums[3];
+  copy_to_host(ctx_, square_sums, squares_.view());
+  const SumSquares squares = sum_squares_of(square_sums);
+  StepResult result{.loss = sums.values(), .weighted = sums.weighted, .counts = sums.count};
   for (const Batch* batch : micro_batches) {
     result.samples += batch->size;
   }
-  const PhaseScope scope(times, Phase::kOptimizer);
-  const SumSquares squares = sum_squares(ctx_, model_.gradients());
   result.grad_norm =
       squares.non_finite > 0 ? std::numeric_limits<double>::quiet_NaN() : std::sqrt(squares.sum);
   for (std::size_t s = 0; s < kStemCount && result.non_finite.empty(); ++s) {

@@ -30,10 +30,11 @@ class TrainStep {
   };
   // `ema` may be nullptr. All must outlive the step.
   TrainStep(const ExecutionContext& ctx, const Options& options, Separator& model,
-            Optimizer& optimizer, Ema* ema, StemObjective& objective);
+            Optimizer& optimizer, Ema* ema, StemObjective& objective, BatchStage& stage);
 
   // `step` counts from 0. The micro-batches share one denominator per stem, so that the result is
-  // that of one large batch. Times are added to `times`.
+  // that of one large batch. Times are added to `times`. When it returns, the device has done with
+  // the batches.
   StepResult run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
                  PhaseTimes& times);
 
@@ -45,6 +46,8 @@ class TrainStep {
   Optimizer& optimizer_;
   Ema* ema_;
   StemObjective& objective_;
+  BatchStage& stage_;
+  Tensor squares_;  // [3] f64: sum_squares_into of the gradient
 };
 
 // The parameter that holds element `index` of the block; "padding" between parameters.

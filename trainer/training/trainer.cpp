@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
 #include "runtime/io/file.h"
+#include "runtime/memory/host_access.h"
 #include "trainer/config/fields.h"
 #include "trainer/training/preflight.h"
 #include "trainer/training/resume.h"
@@ -80,13 +80,10 @@ Separator::Limits separator_limits(const StepPlan& plan, const Dataset& data) {
   return {.batch = plan.batch_size, .tokens = data.tokens(), .training = true};
 }
 
-ExecutionContext::Options context_options(const TrainingConfig& training) {
-  return {.threads = static_cast<int>(training.threads)};
-}
-
 }  // namespace
 
-Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup)
+Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
+                 ExecutionContext ctx)
     : loaded_(config),
       config_(config.config),
       options_(options),
@@ -98,28 +95,31 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       identity_{.config_json = config_to_json(effective_.config),
                 .model = setup_.model,
                 .data_hash = setup_.data.hash},
-      ctx_(context_options(config_.training)),
+      ctx_(std::move(ctx)),
       model_(ctx_, setup_.model, separator_limits(plan_, *setup_.data.train)),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
-      objective_(config_.loss.stem_weights, plan_.batch_size),
+      objective_(ctx_),
+      stage_(ctx_, config_.loss.stem_weights),
       schedule_(schedule_options(config_.training, total_steps_)),
       stopping_(config_.training.patience, config_.training.min_delta) {
-  initialise_weights(setup_, model_.parameters(), seed(), model_.weights().as<float>());
+  write_on_host(ctx_, model_.weights(), [&](const TensorView& host) {
+    initialise_weights(setup_, model_.parameters(), seed(), host.as<float>());
+  });
   if (config_.training.ema_momentum > 0) {
     ema_ = std::make_unique<Ema>(ctx_, config_.training.ema_momentum, model_.weights());
   }
   step_ = std::make_unique<TrainStep>(
       ctx_, TrainStep::Options{.grad_clip = config_.training.grad_clip, .seed = seed()}, model_,
-      optimizer_, ema_.get(), objective_);
+      optimizer_, ema_.get(), objective_, stage_);
   best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
 }
 
 void Trainer::set_statistics() {
-  const auto copy = [](const std::vector<float>& from, const TensorView& to) {
+  const auto copy = [&](const std::vector<float>& from, const TensorView& to) {
     SF_CHECK(static_cast<int64_t>(from.size()) == to.elements(), "{} of {} input statistics",
              from.size(), to.elements());
-    std::memcpy(to.as<float>(), from.data(), to.bytes());
+    copy_from_host(ctx_, to, from.data());
   };
   copy(setup_.statistics.mean, model_.input_mean());
   copy(setup_.statistics.scale, model_.input_scale());
@@ -127,7 +127,7 @@ void Trainer::set_statistics() {
 
 void Trainer::preflight() {
   log_preflight(config_.training, setup_, model_.parameters(),
-                separator_limits(plan_, *setup_.data.train), plan_);
+                separator_limits(plan_, *setup_.data.train), plan_, ctx_);
 }
 
 void Trainer::start() {
@@ -166,7 +166,7 @@ bool Trainer::is_own(const Checkpoint& checkpoint) const {
 
 void Trainer::restore(const Checkpoint& checkpoint) {
   directory_->set_aside_checkpoints_after(checkpoint.state.step);
-  setup_.statistics = restore_tensors(checkpoint, model_.parameters(),
+  setup_.statistics = restore_tensors(ctx_, checkpoint, model_.parameters(),
                                       {.weights = model_.weights(),
                                        .first_moment = optimizer_.first_moment(),
                                        .second_moment = optimizer_.second_moment(),
@@ -194,7 +194,8 @@ void Trainer::start_prefetch() {
   batches_ = std::make_unique<Prefetcher>(
       *setup_.data.train,
       SampleStream(plan_, seed(), config_.data.shuffle, state_.epoch, state_.step_in_epoch),
-      plan_.batch_size, std::min(plan_.accumulation, plan_.micro_batches_in_step(0)));
+      plan_.batch_size, std::min(plan_.accumulation, plan_.micro_batches_in_step(0)),
+      ctx_.staging());
 }
 
 bool Trainer::stop_requested() const { return stop_by_caller_ || signals_.received() != nullptr; }
@@ -357,8 +358,8 @@ void Trainer::write_epoch_events(const EpochRecord& record) {
 
 std::optional<LossValues> Trainer::validate() {
   const PhaseScope scope(epoch_times_, Phase::kValidation);
-  const EmaSwap swap(ema_.get(), model_.weights());
-  return dataset_loss(ctx_, model_, objective_, *setup_.data.validation, plan_.batch_size,
+  const EmaSwap swap(ctx_, ema_.get(), model_.weights());
+  return dataset_loss(ctx_, model_, objective_, stage_, *setup_.data.validation, plan_.batch_size,
                       [this] { return stop_requested(); });
 }
 
@@ -407,7 +408,7 @@ bool Trainer::observe(const EpochRecord& record) {
     return false;
   }
   const ConstTensorView weights = ema_ ? ema_->average() : model_.weights();
-  std::memcpy(best_.as<float>(), weights.as<float>(), best_.bytes());
+  ctx_.stream().copy(best_.view().data(), weights.data(), best_.bytes());
   has_best_ = true;
   return true;
 }

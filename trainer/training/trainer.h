@@ -22,7 +22,8 @@ namespace stemfabric {
 
 class Trainer {
  public:
-  Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup);
+  Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
+          ExecutionContext ctx);
   TrainingResult run();
   TrainingResult dry_run();
 
@@ -60,7 +61,7 @@ class Trainer {
   std::string take_final_weights(TrainingResult::End end);
   std::optional<double> final_validation_loss(const std::string& which);
   void require_finite_weights();
-  std::string write_h5_model();
+  std::string write_h5_model(const float* weights);
   void write_report(const std::string& end, const TrainingResult& result, const FinalModel* model);
   // For a run that does not end well: problems with the report are only logged.
   void try_write_report(const std::string& end, const TrainingResult& result);
@@ -80,6 +81,7 @@ class Trainer {
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;
   StemObjective objective_;
+  BatchStage stage_;
   std::unique_ptr<TrainStep> step_;
   Tensor best_;  // weights of the best epoch, if has_best_
   bool has_best_ = false;

@@ -1,13 +1,13 @@
 // What the trainer writes: checkpoints, best model, final files.
 #include <fmt/core.h>
 
-#include <cstring>
 #include <limits>
 
 #include "kernels/reduction/reduction.h"
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
+#include "runtime/memory/host_access.h"
 #include "trainer/export/keras_h5.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/report/training_html.h"
@@ -32,7 +32,7 @@ void Trainer::save_checkpoint() {
   const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
   metrics_->sync();
   epoch_metrics_->sync();
-  write_checkpoint(directory_->checkpoints(), identity_, snapshot(), model_.parameters(),
+  write_checkpoint(ctx_, directory_->checkpoints(), identity_, snapshot(), model_.parameters(),
                    {.weights = model_.weights(),
                     .first_moment = optimizer_.first_moment(),
                     .second_moment = optimizer_.second_moment(),
@@ -45,8 +45,8 @@ void Trainer::save_checkpoint() {
 
 void Trainer::save_best_model() {
   const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
-  write_best_model(directory_->best_model(), setup_, identity_, model_.parameters(), best_.view(),
-                   stopping_.state());
+  write_best_model(directory_->best_model(), setup_, identity_, model_.parameters(),
+                   HostView(ctx_, best_.view()).view(), stopping_.state());
 }
 
 TrainingResult Trainer::partial_result() const {
@@ -120,11 +120,11 @@ void Trainer::try_write_report(const std::string& end, const TrainingResult& res
 std::string Trainer::take_final_weights(TrainingResult::End end) {
   const TensorView weights = model_.weights();
   if (end != TrainingResult::End::kSteps && has_best_ && config_.training.patience > 0) {
-    std::memcpy(weights.data(), best_.view().data(), weights.bytes());
+    ctx_.stream().copy(weights.data(), best_.view().data(), weights.bytes());
     return fmt::format("best (epoch {})", stopping_.state().best_epoch);
   }
   if (ema_) {
-    std::memcpy(weights.data(), ema_->average().data(), weights.bytes());
+    ctx_.stream().copy(weights.data(), ema_->average().data(), weights.bytes());
     return "last (moving average)";
   }
   return "last";
@@ -143,7 +143,7 @@ std::optional<double> Trainer::final_validation_loss(const std::string& which) {
   }
   // A last look that later training does not see: a longer run of the same configuration goes on
   // from the checkpoint before it.
-  const auto loss = dataset_loss(ctx_, model_, objective_, *setup_.data.validation,
+  const auto loss = dataset_loss(ctx_, model_, objective_, stage_, *setup_.data.validation,
                                  plan_.batch_size, [] { return false; });
   epoch_metrics_->append(
       validation_line(state_.step, state_.epoch + 1, *loss, setup_.data.validation->size(), 0));
@@ -151,15 +151,14 @@ std::optional<double> Trainer::final_validation_loss(const std::string& which) {
 }
 
 // Returns why there is no such file, if there is none.
-std::string Trainer::write_h5_model() {
+std::string Trainer::write_h5_model(const float* weights) {
   const std::filesystem::path path = directory_->root() / "final_model.h5";
   if (const auto obstacle = keras_h5_obstacle(setup_.model)) {
     std::filesystem::remove(path);  // of an earlier run
     log_warning("no final_model.h5: {}", *obstacle);
     return *obstacle;
   }
-  write_keras_h5(path, setup_.model, model_.parameters(), model_.weights().as<float>(),
-                 setup_.statistics);
+  write_keras_h5(path, setup_.model, model_.parameters(), weights, setup_.statistics);
   return {};
 }
 
@@ -193,8 +192,9 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
   require_finite_weights();
   result.validation_loss = final_validation_loss(which);
   result.final_model = directory_->final_model();
+  const HostView weights(ctx_, model_.weights());
   const std::string hash = write_weights(result.final_model, setup_.model, model_.parameters(),
-                                         model_.weights().as<float>(), setup_.statistics,
+                                         weights.as<float>(), setup_.statistics,
                                          {{"step", std::to_string(state_.step)},
                                           {"weights", which},
                                           {"seed", std::to_string(config_.training.seed)},
@@ -203,7 +203,7 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
   const FinalModel model{.path = result.final_model,
                          .sha256 = hash,
                          .weights = which,
-                         .h5_obstacle = write_h5_model()};
+                         .h5_obstacle = write_h5_model(weights.as<float>())};
   result.seconds = snapshot().seconds;
   write_history(directory_->root() / "training_history.json", state_.history);
   write_summary(directory_->root() / "training_summary.json",

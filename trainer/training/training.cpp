@@ -1,6 +1,8 @@
 #include "trainer/training/training.h"
 
 #include "runtime/core/check.h"
+#include "trainer/device_context.h"
+#include "trainer/training/preflight.h"
 #include "trainer/training/trainer.h"
 
 namespace stemfabric {
@@ -23,8 +25,20 @@ std::string_view end_name(TrainingResult::End end) {
 
 TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options) {
   validate_config(config);
-  Trainer trainer(config, options, prepare_training(config));
-  return options.dry_run ? trainer.dry_run() : trainer.run();
+  TrainingSetup setup = prepare_training(config);
+  const TrainingConfig& training = config.config.training;
+  ExecutionContext ctx = options.make_context
+                             ? options.make_context()
+                             : device_context(training.device, "training.device", training.threads);
+  // Asked before anything is taken, for the advice if it does not suffice.
+  const int64_t available = ctx.resource().available_bytes();
+  const std::string advice = batch_size_advice(training, setup, ctx.device(), available);
+  try {
+    Trainer trainer(config, options, std::move(setup), std::move(ctx));
+    return options.dry_run ? trainer.dry_run() : trainer.run();
+  } catch (const OutOfMemoryError& error) {
+    throw OutOfMemoryError("{}{}", error.what(), advice);
+  }
 }
 
 }  // namespace stemfabric

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "runtime/device/execution_context.h"
 #include "trainer/config/config_io.h"
 
 namespace stemfabric {
@@ -17,6 +18,8 @@ struct TrainOptions {
   bool dry_run = false;              // preflight and one step; writes nothing
   // Asked after each step with the number of steps taken; true ends the run as a signal would.
   std::function<bool(int64_t)> stop;
+  // Where to train; empty: training.device and training.threads of the configuration.
+  std::function<ExecutionContext()> make_context;
 };
 
 struct TrainingResult {
@@ -34,8 +37,9 @@ std::string_view end_name(TrainingResult::End end);  // "num_epochs", "early sto
 
 // Trains until the limits of the configuration, early stopping, or a signal (SIGTERM, SIGINT,
 // SIGUSR1), which saves a checkpoint first. Handles these signals while it runs.
-// Errors: ConfigError, InputError, IoError, and a NumericError after training.max_non_finite_steps
-// steps in a row with a loss or gradient that is not finite.
+// Errors: ConfigError, InputError, IoError; a DeviceError if training.device cannot be had; an
+// OutOfMemoryError that says which batch size would fit; and a NumericError after
+// training.max_non_finite_steps steps in a row with a loss or gradient that is not finite.
 TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options);
 
 }  // namespace stemfabric

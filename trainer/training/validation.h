@@ -9,9 +9,11 @@
 
 namespace stemfabric {
 
-// With the model's present weights. Empty if `stop()` said true between two batches.
+// With the model's present weights. What `stage` held is released. Empty if `stop()` said true
+// between two batches.
 std::optional<LossValues> dataset_loss(const ExecutionContext& ctx, Separator& model,
-                                       StemObjective& objective, const Dataset& dataset,
-                                       int64_t batch_size, const std::function<bool()>& stop);
+                                       StemObjective& objective, BatchStage& stage,
+                                       const Dataset& dataset, int64_t batch_size,
+                                       const std::function<bool()>& stop);
 
 }  // namespace stemfabric

@@ -3,6 +3,7 @@
 
 #include <cctype>
 
+#include "runtime/device/device.h"
 #include "tests/integration/stemfabric.h"
 #include "tests/support/tiny_training.h"
 
@@ -42,6 +43,21 @@ TEST_F(TrainCommand, OptionsStandForConfigurationKeys) {
                            "steps per epoch", "epoch 2: loss", "backward"}) {
     EXPECT_NE(result.err.find(word), std::string::npos) << word << " in\n" << result.err;
   }
+}
+
+TEST_F(TrainCommand, SaysWhichDeviceItTook) {
+  const auto on_cpu = train({"--dataset-dir", path("data"), "--device", "cpu", "--dry-run"});
+  EXPECT_EQ(on_cpu.status, 0) << on_cpu.err;
+  EXPECT_NE(on_cpu.err.find("device cpu: "), std::string::npos) << on_cpu.err;
+  const std::string reason = cuda_unavailable_reason();
+  const auto on_gpu = train({"--dataset-dir", path("data"), "--device", "cuda", "--dry-run"});
+  if (reason.empty()) {
+    EXPECT_NE(on_gpu.err.find("device cuda:"), std::string::npos) << on_gpu.err;
+    return;
+  }
+  EXPECT_EQ(on_gpu.status, 1) << on_gpu.err;
+  EXPECT_NE(on_gpu.err.find("training.device: cuda cannot be used: " + reason), std::string::npos)
+      << on_gpu.err;
 }
 
 TEST_F(TrainCommand, DryRunWritesNothing) {
@@ -97,7 +113,7 @@ TEST_F(TrainCommand, ErrorsNameTheFaultAndGiveTheDocumentedStatus) {
            {{"--dataset-dir", path("nowhere")}, 3, path("nowhere")},
            {{"--dataset-dir", path("broken")}, 3, "shard-00000.safetensors"},
            {{"--dataset-dir", path("data"), "--epochs", "many"}, 2, "--epochs"},
-           {{"--dataset-dir", path("data"), "--set", "training.device=cuda"}, 2, "training.device"},
+           {{"--dataset-dir", path("data"), "--device", "gpu"}, 2, "training.device"},
            {{"--dataset-dir", path("data"), "--set", "training.precision=bf16"},
             2,
             "training.precision"},

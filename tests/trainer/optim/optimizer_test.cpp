@@ -67,13 +67,13 @@ TEST(Ema, FollowsTheFormulaAndSwapsForValidation) {
   ema.update(ctx, weights.view());
   EXPECT_FLOAT_EQ(ema.average().as<float>()[4], 1.875F);
   {
-    const EmaSwap swap(&ema, weights.view());
+    const EmaSwap swap(ctx, &ema, weights.view());
     EXPECT_FLOAT_EQ(weights.as<float>()[0], 1.875F);
   }
   EXPECT_FLOAT_EQ(weights.as<float>()[0], 3.0F);
   EXPECT_FLOAT_EQ(ema.average().as<float>()[0], 1.875F);
   {
-    const EmaSwap nothing(nullptr, weights.view());
+    const EmaSwap nothing(ctx, nullptr, weights.view());
     EXPECT_FLOAT_EQ(weights.as<float>()[0], 3.0F);
   }
 }

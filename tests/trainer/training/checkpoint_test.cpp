@@ -171,7 +171,7 @@ TEST_F(CheckpointFaults, ACheckpointOfTheSameStepIsReplaced) {
   const InputStatistics statistics{.mean = std::vector<float>(n, 0),
                                    .scale = std::vector<float>(n, 1)};
   write_checkpoint(
-      folder_ / "run" / "checkpoints", before.identity, before.state, table,
+      ExecutionContext(), folder_ / "run" / "checkpoints", before.identity, before.state, table,
       {.weights = block.view(), .first_moment = block.view(), .second_moment = block.view()},
       statistics);
   EXPECT_FALSE(read_checkpoint(checkpoint(6)).has_best);

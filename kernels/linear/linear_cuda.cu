@@ -1,0 +1,289 @@
+// The linear ops on a GPU: a product of matmul_cuda.h with what it can do along the way (bias,
+// ReLU, the bias gradient), and one elementwise kernel for what it cannot:
+//   position rows, the quantum activation and its pre-activation   (linear_epilogue_kernel)
+//   an activation's derivative                                     (linear_gate_kernel)
+// cuBLASLt's own dReLU epilogue takes a bit mask that its forward wrote; the contract saves the
+// activation's output instead, which the next product needs anyway, so the derivative is ours.
+//
+// Both kernels are bound by memory: the epilogue reads 4 bytes per element and writes 4 or 8, the
+// gate reads 8 and writes 4. A block is 32 vectors of four columns wide (a warp reads 512
+// consecutive bytes) and eight rows high; rows beyond the grid are taken in a loop. Odd widths,
+// strides or addresses go by single columns.
+#include <cstdint>
+
+#include "kernels/activation/activation_math.cuh"
+#include "kernels/common/launch.cuh"
+#include "kernels/common/vector.cuh"
+#include "kernels/linear/linear_cuda.h"
+#include "kernels/linear/matmul_cuda.h"
+#include "kernels/reduction/reduction.h"
+
+namespace stemfabric::cuda {
+namespace {
+
+constexpr int kColumnThreads = 32;
+constexpr int kRowThreads = 8;
+constexpr int kThreads = kColumnThreads * kRowThreads;
+constexpr int64_t kMaxRowBlocks = 4096;
+
+// v = in + bias[n] + row_bias[m mod period];  pre = v;  y = act(v). Absent parts are null; without
+// `in` it counts as 0. `in` may be y or pre.
+struct Epilogue {
+  const float* in = nullptr;
+  int64_t in_stride = 0;
+  const float* bias = nullptr;
+  const float* row_bias = nullptr;
+  int64_t row_bias_stride = 0, row_bias_period = 1;
+  float* pre = nullptr;
+  int64_t pre_stride = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  int64_t rows = 0, columns = 0;
+  QuantumCoefficients quantum;
+};
+
+// dx = act'(saved) · dx; 0 instead of dx if it holds no product.
+struct Gate {
+  const float* saved = nullptr;
+  int64_t saved_stride = 0;
+  float* dx = nullptr;
+  int64_t dx_stride = 0;
+  bool has_product = true;
+  int64_t rows = 0, columns = 0;
+  QuantumCoefficients quantum;
+};
+
+template <int kWidth, Activation kActivation>
+__global__ void __launch_bounds__(kThreads) linear_epilogue_kernel(Epilogue e) {
+  const int64_t column = (int64_t{blockIdx.x} * kColumnThreads + threadIdx.x) * kWidth;
+  if (column >= e.columns) {
+    return;
+  }
+  FloatVector<kWidth> bias{};
+  if (e.bias != nullptr) {
+    bias = load_vector<kWidth>(e.bias + column);
+  }
+  const int64_t step = int64_t{gridDim.y} * kRowThreads;
+  for (int64_t row = int64_t{blockIdx.y} * kRowThreads + threadIdx.y; row < e.rows; row += step) {
+    FloatVector<kWidth> v{};
+    FloatVector<kWidth> position{};
+    if (e.in != nullptr) {
+      v = load_vector<kWidth>(e.in + row * e.in_stride + column);
+    }
+    if (e.row_bias != nullptr) {
+      position =
+          load_vector<kWidth>(e.row_bias + row % e.row_bias_period * e.row_bias_stride + column);
+    }
+    for (int i = 0; i < kWidth; ++i) {
+      v.lane[i] = v.lane[i] + bias.lane[i] + position.lane[i];
+    }
+    if (e.pre != nullptr) {
+      store_vector(e.pre + row * e.pre_stride + column, v);
+    }
+    for (int i = 0; i < kWidth; ++i) {
+      v.lane[i] = activate<kActivation>(v.lane[i], e.quantum);
+    }
+    store_vector(e.y + row * e.y_stride + column, v);
+  }
+}
+
+template <int kWidth, Activation kActivation>
+__global__ void __launch_bounds__(kThreads) linear_gate_kernel(Gate g) {
+  const int64_t column = (int64_t{blockIdx.x} * kColumnThreads + threadIdx.x) * kWidth;
+  if (column >= g.columns) {
+    return;
+  }
+  const int64_t step = int64_t{gridDim.y} * kRowThreads;
+  for (int64_t row = int64_t{blockIdx.y} * kRowThreads + threadIdx.y; row < g.rows; row += step) {
+    const auto saved = load_vector<kWidth>(g.saved + row * g.saved_stride + column);
+    FloatVector<kWidth> dx{};
+    if (g.has_product) {
+      dx = load_vector<kWidth>(g.dx + row * g.dx_stride + column);
+    }
+    for (int i = 0; i < kWidth; ++i) {
+      dx.lane[i] = activation_gradient<kActivation>(saved.lane[i], dx.lane[i], g.quantum);
+    }
+    store_vector(g.dx + row * g.dx_stride + column, dx);
+  }
+}
+
+template <typename Kernel, typename Arguments>
+void launch_rows(const ExecutionContext& ctx, const char* name, Kernel kernel,
+                 const Arguments& arguments, int width) {
+  const int64_t row_blocks = std::min(ceil_div(arguments.rows, kRowThreads), kMaxRowBlocks);
+  launch(ctx,
+         {.kernel = name,
+          .grid = {grid_size(ceil_div(arguments.columns, int64_t{width} * kColumnThreads)),
+                   grid_size(row_blocks)},
+          .block = {kColumnThreads, kRowThreads}},
+         kernel, arguments);
+}
+
+void run_epilogue(const ExecutionContext& ctx, const Epilogue& e, Activation activation) {
+  const int64_t sizes = e.columns | e.in_stride | e.row_bias_stride | e.pre_stride | e.y_stride;
+  const bool vectors = sizes % 4 == 0 && aligned_for_float4(e.in, e.bias, e.row_bias, e.pre, e.y);
+  const auto run = [&]<Activation kActivation>() {
+    if (vectors) {
+      launch_rows(ctx, "linear_epilogue_kernel", linear_epilogue_kernel<4, kActivation>, e, 4);
+    } else {
+      launch_rows(ctx, "linear_epilogue_kernel", linear_epilogue_kernel<1, kActivation>, e, 1);
+    }
+  };
+  switch (activation) {
+    case Activation::kNone:
+      return run.template operator()<Activation::kNone>();
+    case Activation::kRelu:
+      return run.template operator()<Activation::kRelu>();
+    case Activation::kReluQuantum:
+      return run.template operator()<Activation::kReluQuantum>();
+  }
+}
+
+void run_gate(const ExecutionContext& ctx, const Gate& g, Activation activation) {
+  const int64_t sizes = g.columns | g.saved_stride | g.dx_stride;
+  const bool vectors = sizes % 4 == 0 && aligned_for_float4(g.saved, g.dx);
+  const auto run = [&]<Activation kActivation>() {
+    if (vectors) {
+      launch_rows(ctx, "linear_gate_kernel", linear_gate_kernel<4, kActivation>, g, 4);
+    } else {
+      launch_rows(ctx, "linear_gate_kernel", linear_gate_kernel<1, kActivation>, g, 1);
+    }
+  };
+  if (activation == Activation::kRelu) {
+    run.template operator()<Activation::kRelu>();
+  } else {
+    run.template operator()<Activation::kReluQuantum>();
+  }
+}
+
+const float* optional(const ConstTensorView& view) { return view ? view.as<float>() : nullptr; }
+
+MatmulOperand operand(const ConstTensorView& view, bool transposed = false) {
+  return {view.as<float>(), view.stride(0), transposed};
+}
+
+}  // namespace
+
+void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  const int64_t m = args.x.dim(0);
+  const int64_t k = args.x.dim(1);
+  const int64_t n = args.kernel.dim(1);
+  if (m == 0 || n == 0) {
+    return;
+  }
+  // Into the pre-activation if it is wanted, so that the epilogue writes it only to add positions.
+  const TensorView product = args.pre_activation ? args.pre_activation : args.y;
+  const bool relu = args.activation == Activation::kRelu && !args.row_bias && !args.pre_activation;
+  const bool bias = args.bias && !args.row_bias;
+  bool fused = false;
+  if (k > 0) {
+    fused = matmul(ctx, {.m = m,
+                         .n = n,
+                         .k = k,
+                         .a = operand(args.x),
+                         .b = operand(args.kernel),
+                         .c = product.as<float>(),
+                         .c_stride = product.stride(0),
+                         .bias = bias ? args.bias.as<float>() : nullptr,
+                         .relu = relu});
+  }
+  const bool add_bias = args.bias && !(fused && bias);
+  const bool add = add_bias || args.row_bias || k == 0;
+  const bool activate = args.activation != Activation::kNone && !(fused && relu);
+  if (!add && !activate && !args.pre_activation) {
+    return;
+  }
+  Epilogue e{.in = k > 0 ? product.as<float>() : nullptr,
+             .in_stride = product.stride(0),
+             .bias = add_bias ? args.bias.as<float>() : nullptr,
+             .row_bias = optional(args.row_bias),
+             .y = args.y.as<float>(),
+             .y_stride = args.y.stride(0),
+             .rows = m,
+             .columns = n,
+             .quantum = args.quantum};
+  if (args.row_bias) {
+    e.row_bias_stride = args.row_bias.stride(0);
+    e.row_bias_period = args.row_bias.dim(0);
+  }
+  if (args.pre_activation && add) {
+    e.pre = args.pre_activation.as<float>();
+    e.pre_stride = args.pre_activation.stride(0);
+  }
+  run_epilogue(ctx, e, args.activation);
+}
+
+void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+  const int64_t m = args.dy.dim(0);
+  const int64_t n = args.dy.dim(1);
+  const int64_t k = args.kernel.dim(0);
+  if (m == 0 || k == 0) {
+    return;
+  }
+  if (n > 0) {
+    matmul(ctx, {.m = m,
+                 .n = k,
+                 .k = n,
+                 .a = operand(args.dy),
+                 .b = operand(args.kernel, true),
+                 .c = args.dx.as<float>(),
+                 .c_stride = args.dx.stride(0),
+                 .accumulate = args.accumulate});
+  }
+  if (args.input_activation != Activation::kNone) {
+    run_gate(ctx,
+             {.saved = args.saved.as<float>(),
+              .saved_stride = args.saved.stride(0),
+              .dx = args.dx.as<float>(),
+              .dx_stride = args.dx.stride(0),
+              .has_product = n > 0,
+              .rows = m,
+              .columns = k,
+              .quantum = args.quantum},
+             args.input_activation);
+  } else if (n == 0 && !args.accumulate) {
+    run_epilogue(ctx,
+                 {.y = args.dx.as<float>(), .y_stride = args.dx.stride(0), .rows = m, .columns = k},
+                 Activation::kNone);
+  }
+}
+
+void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
+  const int64_t m = args.x.dim(0);
+  const int64_t k = args.x.dim(1);
+  const int64_t n = args.dy.dim(1);
+  if (m == 0 || n == 0) {
+    return;
+  }
+  WorkspaceScope scope(ctx.workspace());
+  // The library's sum replaces what is there, the contract's is added.
+  float* sum = args.dbias && k > 0 ? scope.take<float>(n) : nullptr;
+  bool fused = false;
+  if (k > 0) {
+    fused = matmul(ctx, {.m = k,
+                         .n = n,
+                         .k = m,
+                         .a = operand(args.x, true),
+                         .b = operand(args.dy),
+                         .c = args.dkernel.as<float>(),
+                         .c_stride = args.dkernel.stride(0),
+                         .accumulate = true,
+                         .b_column_sum = sum});
+  }
+  if (!args.dbias) {
+    return;
+  }
+  if (fused) {
+    run_epilogue(ctx,
+                 {.in = args.dbias.as<float>(),
+                  .bias = sum,
+                  .y = args.dbias.as<float>(),
+                  .rows = 1,
+                  .columns = n},
+                 Activation::kNone);
+  } else {
+    column_sum(ctx, {.x = args.dy, .out = args.dbias.reshape({1, n})});
+  }
+}
+
+}  // namespace stemfabric::cuda

@@ -1,0 +1,176 @@
+// Products by cuBLASLt in float32. Never run on a GPU yet: docs/gpu.md.
+//
+// The library counts columns first: to it a row-major C [m,n] is Cᵀ [n,m], and Cᵀ = Bᵀ·Aᵀ. So its
+// first operand is our B, its second our A, and its bias, one value per row of Cᵀ, is ours per
+// column of C. Arithmetic is float32 (CUBLAS_COMPUTE_32F); TF32 only if the context asks for it.
+// Algorithms that add partial sums with atomics in place are excluded, so that results repeat.
+#include "kernels/linear/matmul_cuda.h"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "runtime/core/check.h"
+#include "runtime/device/library_handles.h"
+
+namespace stemfabric::cuda {
+namespace {
+
+static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(MatmulChoice::algorithm));
+
+// What NVIDIA advises for Hopper; other chips need less. Taken from the workspace as needed.
+constexpr std::size_t kMaxWorkspaceBytes = std::size_t{32} << 20;
+
+uint32_t alignment_of(const void* pointer) {
+  constexpr uint64_t kMost = 256;  // the library asks for no more
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer) | kMost;
+  return static_cast<uint32_t>(address & (~address + 1));
+}
+
+cublasLtEpilogue_t epilogue_of(const MatmulArgs& args) {
+  if (args.b_column_sum != nullptr) {
+    return CUBLASLT_EPILOGUE_BGRADA;
+  }
+  if (args.bias != nullptr) {
+    return args.relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
+  }
+  return args.relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+// One product in the library's terms. Lives on the stack: making it costs no allocation.
+class Description {
+ public:
+  Description(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32) {
+    SF_CUBLAS_CHECK(cublasLtMatmulDescInit(
+        &operation_, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    set(CUBLASLT_MATMUL_DESC_TRANSA, args.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, args.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+    const void* vector = args.b_column_sum != nullptr ? args.b_column_sum : args.bias;
+    if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && vector != nullptr) {
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
+    }
+    layout(first_, args.b, args.k, args.n);
+    layout(second_, args.a, args.m, args.k);
+    layout(result_, {args.c, args.c_stride, false}, args.m, args.n);
+  }
+  cublasLtMatmulDesc_t operation() { return &operation_; }
+  cublasLtMatrixLayout_t first() { return &first_; }
+  cublasLtMatrixLayout_t second() { return &second_; }
+  cublasLtMatrixLayout_t result() { return &result_; }
+
+ private:
+  template <typename T>
+  void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
+    SF_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(&operation_, attribute, &value, sizeof value));
+  }
+  // A row-major [rows, columns] (or its transpose in memory), which the library calls
+  // [columns, rows]. One row may have any stride; the library wants one that fits.
+  static void layout(cublasLtMatrixLayoutOpaque_t& to, const MatmulOperand& matrix, int64_t rows,
+                     int64_t columns) {
+    const int64_t height = matrix.transposed ? rows : columns;
+    const int64_t width = matrix.transposed ? columns : rows;
+    SF_CUBLAS_CHECK(cublasLtMatrixLayoutInit(&to, CUDA_R_32F, static_cast<uint64_t>(height),
+                                             static_cast<uint64_t>(width),
+                                             std::max(matrix.stride, height)));
+  }
+
+  cublasLtMatmulDescOpaque_t operation_;
+  cublasLtMatrixLayoutOpaque_t first_, second_, result_;
+};
+
+MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32) {
+  const void* vector = args.b_column_sum != nullptr ? args.b_column_sum : args.bias;
+  return {.m = args.m,
+          .n = args.n,
+          .k = args.k,
+          .a_stride = args.a.stride,
+          .b_stride = args.b.stride,
+          .c_stride = args.c_stride,
+          .a_transposed = args.a.transposed,
+          .b_transposed = args.b.transposed,
+          .accumulate = args.accumulate,
+          .tf32 = tf32,
+          .epilogue = static_cast<int>(epilogue),
+          .alignment = {alignment_of(args.a.data), alignment_of(args.b.data), alignment_of(args.c),
+                        alignment_of(vector)}};
+}
+
+// The library's first choice, or none.
+MatmulChoice ask(void* handle, Description& description, const MatmulKey& key) {
+  cublasLtMatmulPreferenceOpaque_t preference;
+  SF_CUBLAS_CHECK(cublasLtMatmulPreferenceInit(&preference));
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    SF_CUBLAS_CHECK(
+        cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value));
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kMaxWorkspaceBytes});
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.alignment[1]);  // its A is our B
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.alignment[0]);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.alignment[2]);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.alignment[2]);
+  cublasLtMatmulHeuristicResult_t best{};
+  int found = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      static_cast<cublasLtHandle_t>(handle), description.operation(), description.first(),
+      description.second(), description.result(), description.result(), &preference, 1, &best,
+      &found);
+  MatmulChoice choice;
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || found == 0) {
+    return choice;
+  }
+  SF_CUBLAS_CHECK(status);
+  SF_CUBLAS_CHECK(best.state);
+  choice.possible = true;
+  std::memcpy(choice.algorithm.data(), &best.algo, sizeof best.algo);
+  choice.workspace_bytes = best.workspaceSize;
+  return choice;
+}
+
+bool try_matmul(const ExecutionContext& ctx, const MatmulArgs& args, cublasLtEpilogue_t epilogue) {
+  LibraryHandles& handles = LibraryHandles::of(ctx.device());
+  Description description(args, epilogue, ctx.tf32());
+  const MatmulKey key = key_of(args, epilogue, ctx.tf32());
+  const MatmulChoice choice =
+      handles.matmul_choice(key, [&](void* handle) { return ask(handle, description, key); });
+  if (!choice.possible) {
+    return false;
+  }
+  WorkspaceScope scope(ctx.workspace());
+  void* workspace = choice.workspace_bytes > 0
+                        ? scope.take<std::byte>(static_cast<int64_t>(choice.workspace_bytes))
+                        : nullptr;
+  cublasLtMatmulAlgo_t algorithm;
+  std::memcpy(&algorithm, choice.algorithm.data(), sizeof algorithm);
+  const float one = 1.0f;
+  const float beta = args.accumulate ? 1.0f : 0.0f;
+  SF_CUBLAS_CHECK(cublasLtMatmul(
+      static_cast<cublasLtHandle_t>(handles.cublas_lt()), description.operation(), &one,
+      args.b.data, description.first(), args.a.data, description.second(), &beta, args.c,
+      description.result(), args.c, description.result(), &algorithm, workspace,
+      choice.workspace_bytes, static_cast<cudaStream_t>(ctx.stream().native())));
+  return true;
+}
+
+}  // namespace
+
+bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
+  const cublasLtEpilogue_t epilogue = epilogue_of(args);
+  if (try_matmul(ctx, args, epilogue)) {
+    return true;
+  }
+  if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && try_matmul(ctx, args, CUBLASLT_EPILOGUE_DEFAULT)) {
+    return false;
+  }
+  throw DeviceError(
+      "cuBLASLt has no algorithm for the product of [{}, {}] and [{}, {}] on {} (row strides {}, "
+      "{}, {})",
+      args.m, args.k, args.k, args.n, ctx.device().to_string(), args.a.stride, args.b.stride,
+      args.c_stride);
+}
+
+}  // namespace stemfabric::cuda

@@ -1,0 +1,41 @@
+// The matrix products that the linear ops are made of on a GPU. cuBLASLt computes them
+// (matmul_cuda.cpp); under the SIMT executor, which cannot run a library's kernels, the CPU's
+// products stand in (kernels/simt/matmul_simt.cpp).
+//
+//   C[m,n] (+)= Σ_k A[m,k] · B[k,n]  (+ bias[n], then max(·, 0) if relu)
+//   b_column_sum[n] = Σ_k B[k,n]
+//
+// Row-major matrices with any row stride >= their width; `transposed` says that the memory holds
+// the transpose. m, n, k >= 1. bias and relu do not go with accumulate, b_column_sum not with a
+// transposed B. All pointers are device memory.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/device/execution_context.h"
+
+namespace stemfabric::cuda {
+
+struct MatmulOperand {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  bool transposed = false;
+};
+
+struct MatmulArgs {
+  int64_t m = 0, n = 0, k = 0;
+  MatmulOperand a, b;
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  bool accumulate = false;
+  const float* bias = nullptr;  // [n]
+  bool relu = false;
+  float* b_column_sum = nullptr;  // [n]
+};
+
+// Returns whether bias, relu and b_column_sum were done along with the product. If not (no
+// algorithm of the library does them at this shape), the plain product was, and they are left to
+// the caller.
+bool matmul(const ExecutionContext& ctx, const MatmulArgs& args);
+
+}  // namespace stemfabric::cuda

@@ -1,0 +1,19 @@
+// The execution context that a configuration asks for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/device/device_choice.h"
+#include "runtime/device/execution_context.h"
+
+namespace stemfabric {
+
+// `device` is the value of `key`: auto, cuda or cpu (see choose_device); threads 0: all.
+ExecutionContext device_context(const std::string& device, const std::string& key, int64_t threads,
+                                const DeviceSurvey& survey = survey_devices());
+
+// For the log: "cpu: AMD EPYC, AVX2, 4 cores, 15.6 GiB, 4 threads".
+std::string describe_context(const ExecutionContext& ctx);
+
+}  // namespace stemfabric
