@@ -56,7 +56,7 @@ void launch(const ExecutionContext& ctx, const LaunchConfig& config, void (*kern
   }
 #if SF_SIMT
   static_cast<void>(ctx);
-  (simt::check_argument(config.kernel, &arguments, sizeof arguments), ...);
+  (simt::check_argument(config.kernel, arguments), ...);
   simt::run({config.kernel, config.grid, config.block, config.dynamic_shared_bytes},
             [&] { kernel(arguments...); });
 #else

@@ -54,6 +54,12 @@ class DeviceWork {
   DeviceWork& operator=(const DeviceWork&) = delete;
 };
 void check_argument(const char* kernel, const void* argument, std::size_t bytes);
+// Padding may hold leftovers of anything: it is cleared first.
+template <typename T>
+void check_argument(const char* kernel, T& argument) {
+  __builtin_clear_padding(&argument);
+  check_argument(kernel, &argument, sizeof argument);
+}
 
 struct Launch {
   const char* kernel;  // name, for errors

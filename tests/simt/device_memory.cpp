@@ -121,8 +121,8 @@ void end_work() {
 }
 
 // Whether a word is an address of this program's heap, stacks or libraries (x86-64 and AArch64
-// Linux). Arguments hold other words too, sizes, pairs of floats, padding with leftovers: what
-// lies in that range by chance is hardly ever the address of a page that exists.
+// Linux). Arguments hold other words too, sizes and pairs of numbers: what lies in that range by
+// chance is hardly ever the address of a page that exists.
 bool is_host_address(uint64_t word) {
   if (word < 0x5000'0000'0000 || word > 0xFFFF'FFFF'FFFF ||
       range().contains(reinterpret_cast<const void*>(word))) {
