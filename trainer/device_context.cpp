@@ -2,19 +2,30 @@
 
 #include <fmt/core.h>
 
+#include "runtime/core/log.h"
+
 namespace stemfabric {
 
-ExecutionContext device_context(const std::string& device, const std::string& key, int64_t threads,
-                                const DeviceSurvey& survey) {
-  return ExecutionContext(
-      {.device = choose_device(device, key, survey).device, .threads = static_cast<int>(threads)});
+ExecutionContext device_context(const std::string& device, const std::string& key,
+                                int64_t threads) {
+  const Device chosen =
+      device == "cpu" ? Device{} : choose_device(device, key, survey_devices()).device;
+  if (chosen.kind == DeviceKind::kCuda) {
+    log_warning(
+        "{} is {}: the CUDA path of this version passes its tests on an emulator, but has not been "
+        "run on a GPU yet; compare with --device cpu (docs/gpu.md)",
+        key, chosen.to_string());
+  }
+  return ExecutionContext({.device = chosen, .threads = static_cast<int>(threads)});
 }
 
 std::string describe_context(const ExecutionContext& ctx) {
+  if (ctx.is_cpu()) {
+    return fmt::format("{}, {} threads", describe_device(cpu_info()), ctx.threads().threads());
+  }
   for (const DeviceInfo& info : list_devices()) {
     if (info.device == ctx.device()) {
-      const std::string device = describe_device(info);
-      return ctx.is_cpu() ? fmt::format("{}, {} threads", device, ctx.threads().threads()) : device;
+      return describe_device(info);
     }
   }
   return ctx.device().to_string();

@@ -62,14 +62,18 @@ int available_cores() {
   return std::max(1, std::min(cores, cgroup_cores()));
 }
 
-std::vector<DeviceInfo> list_devices() {
+DeviceInfo cpu_info() {
   const int64_t memory =
       static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGESIZE));
-  std::vector<DeviceInfo> devices = {{.device = {},
-                                      .name = cpu_name(),
-                                      .capability = simd_level(),
-                                      .memory_bytes = memory,
-                                      .processors = available_cores()}};
+  return {.device = {},
+          .name = cpu_name(),
+          .capability = simd_level(),
+          .memory_bytes = memory,
+          .processors = available_cores()};
+}
+
+std::vector<DeviceInfo> list_devices() {
+  std::vector<DeviceInfo> devices = {cpu_info()};
 #if SF_HAVE_CUDA
   cuda::append_devices(devices);
 #endif

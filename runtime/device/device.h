@@ -24,6 +24,7 @@ struct DeviceInfo {
   int processors = 0;        // cores this process may use, or SMs
 };
 
+DeviceInfo cpu_info();  // asks no GPU's driver
 // The CPU first, then every usable GPU.
 std::vector<DeviceInfo> list_devices();
 // Why there is no usable GPU ("built without CUDA", the driver's own words); empty if there is one.

@@ -90,7 +90,10 @@ void append_devices(std::vector<DeviceInfo>& devices) {
   }
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
-    SF_CUDA_CHECK(cudaGetDeviceProperties(&properties, i));
+    if (cudaGetDeviceProperties(&properties, i) != cudaSuccess) {
+      cudaGetLastError();  // a device in trouble is none that can be used
+      continue;
+    }
     devices.push_back({.device = {DeviceKind::kCuda, i},
                        .name = properties.name,
                        .capability = fmt::format("{}.{}", properties.major, properties.minor),

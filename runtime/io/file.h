@@ -86,4 +86,8 @@ class Sha256 {
 std::string sha256_hex(std::string_view text);
 std::string sha256_file(const std::filesystem::path& path);
 
+// Removes every partial file and folder in `folder`, of any target, that no living process holds;
+// returns which.
+std::vector<std::filesystem::path> remove_stale_partials_in(const std::filesystem::path& folder);
+
 }  // namespace stemfabric

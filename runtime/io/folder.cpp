@@ -124,21 +124,44 @@ bool lock_partial(const Descriptor& partial) {
   return ::fstat(partial.get(), &info) != 0 || info.st_nlink > 0;
 }
 
+namespace {
+// Unless somebody holds it; true if it is gone.
+bool remove_if_stale(const fs::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (fd.get() < 0 || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    return false;
+  }
+  std::error_code error;  // it is in nobody's way
+  fs::remove_all(path, error);
+  return !error;
+}
+}  // namespace
+
 void remove_stale_partials(const fs::path& target) {
   const std::string mark = target.filename().string() + ".partial-";
   for (const fs::path& path : partials_at_first_sight(folder_of(target))) {
-    if (!is_partial_name(path.filename().string(), mark)) {
-      continue;
-    }
-    const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (fd.get() >= 0 && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
-      std::error_code ignored;  // it is in nobody's way
-      fs::remove_all(path, ignored);
+    if (is_partial_name(path.filename().string(), mark)) {
+      remove_if_stale(path);
     }
   }
 }
 
 }  // namespace io_internal
+
+std::vector<fs::path> remove_stale_partials_in(const fs::path& folder) {
+  std::vector<fs::path> candidates;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const std::size_t mark = name.rfind(".partial-");
+    if (mark != std::string::npos && mark > 0 &&
+        io_internal::is_partial_name(name.substr(mark), ".partial-")) {
+      candidates.push_back(entry.path());
+    }
+  }
+  std::erase_if(candidates,
+                [](const fs::path& path) { return !io_internal::remove_if_stale(path); });
+  return candidates;
+}
 
 using namespace io_internal;
 namespace {

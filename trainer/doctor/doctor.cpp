@@ -14,8 +14,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "runtime/core/check.h"
 #include "runtime/core/library_versions.h"
 #include "runtime/device/device.h"
+#include "runtime/device/device_choice.h"
 #include "trainer/doctor/self_test.h"
 #include "trainer/version.h"
 
@@ -74,12 +76,17 @@ Finding examine_cuda() {
             "everything runs on the CPU meanwhile (training.device: cpu)"};
   }
   std::string gpus;
-  for (const DeviceInfo& device : list_devices()) {
+  const DeviceSurvey survey = survey_devices();
+  for (const DeviceInfo& device : survey.devices) {
     if (device.device.kind == DeviceKind::kCuda) {
-      gpus += fmt::format("{}{} {} (compute {}, {})", gpus.empty() ? "" : "; ",
-                          device.device.to_string(), device.name, device.capability,
-                          gib(static_cast<double>(device.memory_bytes)));
+      gpus += (gpus.empty() ? "" : "; ") + describe_device(device);
     }
+  }
+  try {
+    choose_device("cuda", "device", survey);
+  } catch (const DeviceError& error) {
+    return {"cuda", FindingStatus::kWarning, gpus + ": " + error.what(),
+            "build with -DCMAKE_CUDA_ARCHITECTURES for this GPU, or use training.device: cpu"};
   }
   return {"cuda", FindingStatus::kOk, gpus, ""};
 }

@@ -1,4 +1,6 @@
 #include "trainer/training/checkpoint.h"
+
+#include <unistd.h>
 #include "trainer/training/json_fields.h"
 
 #include <fmt/core.h>
@@ -95,7 +97,7 @@ void fill_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
 // Under a partial name first: a folder that is half removed is no checkpoint any more.
 void remove_checkpoint(const fs::path& path) {
   fs::path doomed = path;
-  doomed += ".partial-removed";
+  doomed += fmt::format(".partial-0-{}", ::getpid());  // no writer has process 0
   fs::remove_all(doomed);
   fs::rename(path, doomed);
   fs::remove_all(doomed);

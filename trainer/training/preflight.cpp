@@ -112,6 +112,9 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
   };
   const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",
                                           wanted, mebibytes(need(wanted)), device.to_string());
+  if (wanted == 1) {
+    return fmt::format("; {}: use a smaller model or shorter sequences", planned);
+  }
   if (available < 0) {
     return fmt::format("; {}: use a smaller one with more training.gradient_accumulation_steps",
                        planned);
@@ -123,6 +126,9 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
                                             mebibytes(static_cast<std::size_t>(available)));
   if (need(1) > usable) {
     return situation + "; not even training.batch_size 1 fits: use a smaller model";
+  }
+  if (need(wanted) <= usable) {  // what failed is not what was planned
+    return fmt::format("{}; try training.batch_size {}", situation, wanted / 2);
   }
   int64_t fits = 1;
   for (int64_t too_large = wanted; fits + 1 < too_large;) {

@@ -87,17 +87,9 @@ void RunDirectory::lock() {
   }
 }
 
-// The lock is held, so nobody is writing these any more. The mark is the one of AtomicFile.
 void RunDirectory::remove_partial_files(const fs::path& folder) {
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().find(".partial-") != std::string::npos) {
-      leftovers.push_back(entry.path());
-    }
-  }
-  for (const fs::path& path : leftovers) {
-    log_info("removing {}: left half-written by an earlier run", path.string());
-    fs::remove_all(path);
+  for (const fs::path& path : remove_stale_partials_in(folder)) {
+    log_info("removed {}: left half-written by an earlier run", path.string());
   }
 }
 

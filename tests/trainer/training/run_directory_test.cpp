@@ -38,11 +38,25 @@ TEST(RunDirectory, RemovesPartialFilesOfKilledRunsOnly) {
   write_text_file(checkpoints / "step-000005.partial-123-0" / "state.json", "x");
   write_text_file(folder / "run" / "final_model.h5.partial-9-9", "x");
   write_text_file(folder / "run" / "notes.txt", "mine");
+  write_text_file(folder / "run" / "notes.partial-old.txt", "mine");
+  fs::create_directories(folder / "run" / "songs.partial-mix");
+  AtomicFile report(folder / "run" / "report.html");  // somebody is writing it
+  const auto held = [&] {
+    std::size_t count = 0;
+    for (const auto& entry : fs::directory_iterator(folder / "run")) {
+      count += entry.path().filename().string().starts_with("report.html.partial-") ? 1U : 0U;
+    }
+    return count;
+  };
+  ASSERT_EQ(held(), 1U);
   const RunDirectory run(folder / "run");
   EXPECT_FALSE(fs::exists(checkpoints / "step-000005.partial-123-0"));
   EXPECT_FALSE(fs::exists(folder / "run" / "final_model.h5.partial-9-9"));
   EXPECT_TRUE(fs::exists(checkpoints / "step-000004"));
   EXPECT_TRUE(fs::exists(folder / "run" / "notes.txt"));
+  EXPECT_TRUE(fs::exists(folder / "run" / "notes.partial-old.txt"));
+  EXPECT_TRUE(fs::exists(folder / "run" / "songs.partial-mix"));
+  EXPECT_EQ(held(), 1U);
 }
 
 TEST(RunDirectory, AnUnusablePlaceIsAnIoError) {
