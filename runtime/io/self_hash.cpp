@@ -11,6 +11,8 @@ namespace {
 constexpr std::size_t kDigits = 64;
 constexpr std::string_view kBlanks = " \t\r\n";
 
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
 // Where the digits begin; npos if there is no such entry, or `broken` if its value is no hash.
 std::size_t find_digits(std::string_view text, bool& broken) {
   const std::string key = '"' + std::string(kSelfHashKey) + '"';
@@ -32,8 +34,9 @@ std::size_t find_digits(std::string_view text, bool& broken) {
     return std::string_view::npos;
   }
   const std::string_view digits = text.substr(begin, kDigits);
-  broken = !std::ranges::all_of(
-      digits, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  broken = !std::ranges::all_of(digits, [](char c) {
+    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'f');
+  });
   return broken ? std::string_view::npos : begin;
 }
 
@@ -53,14 +56,19 @@ std::string seal_text(std::string text) {
   return text.replace(digits, kDigits, hash_without(text, digits));
 }
 
+bool same_hash(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, {}, lower, lower);
+}
+
 Seal check_seal(std::string_view text) {
   bool broken = false;
   const std::size_t digits = find_digits(text, broken);
   if (digits == std::string_view::npos) {
     return broken ? Seal::kWrong : Seal::kNone;
   }
-  return hash_without(std::string(text), digits) == text.substr(digits, kDigits) ? Seal::kRight
-                                                                                 : Seal::kWrong;
+  const bool right =
+      same_hash(hash_without(std::string(text), digits), text.substr(digits, kDigits));
+  return right ? Seal::kRight : Seal::kWrong;
 }
 
 void refuse_wrong_seal(std::string_view text, const std::filesystem::path& file) {

@@ -1,5 +1,5 @@
 // A hash of a text file inside the text itself: the entry
-//   "contentsSha256": "<64 hex digits>"
+//   "contentsSha256": "<64 hex digits, of either case>"
 // holds the SHA-256 of the whole text with these 64 digits written as zeros. So every changed byte
 // is noticed, and anyone can check or make one with any SHA-256 tool.
 #pragma once
@@ -16,6 +16,9 @@ inline constexpr const char* kSelfHashKey = "contentsSha256";
 std::string self_hash_placeholder();
 // The text with its last entry of that name filled in.
 std::string seal_text(std::string text);
+
+// Whether two hashes in hex digits, of either case, are the same.
+bool same_hash(std::string_view a, std::string_view b);
 
 enum class Seal : uint8_t { kNone, kRight, kWrong };
 Seal check_seal(std::string_view text);

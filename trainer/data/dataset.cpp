@@ -1,5 +1,7 @@
 #include "trainer/data/dataset.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -196,32 +198,57 @@ std::vector<float> statistics_list(const Json& input, const char* name, const fs
   return values;
 }
 
-// The shards on disk against those the manifest lists for a split; null = there is no such split.
-void require_listed_shards(const Json& manifest, const std::string& split, const Dataset* dataset,
-                           const fs::path& file) {
-  if (!manifest.contains("shards") || !manifest["shards"].is_object() ||
-      !manifest["shards"].contains(split)) {
-    return;
+// An entry that is there; null is as good as none.
+const Json* find_entry(const Json& object, const char* name) {
+  const auto found = object.is_object() ? object.find(name) : object.end();
+  return !object.is_object() || found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+// One shard against what the manifest says of it, which may be anything from nothing to all.
+void require_listed_shard(const Json& entry, const Dataset::ShardHash& found,
+                          const fs::path& folder, const fs::path& manifest,
+                          const std::string& place) {
+  if (!entry.is_object()) {
+    throw InputError("{}: {} is no object with file and sha256", manifest.string(), place);
   }
-  const Json& listed = manifest["shards"][split];
-  const auto found =
-      dataset != nullptr ? dataset->shard_hashes() : std::vector<Dataset::ShardHash>();
-  if (!listed.is_array() || listed.size() != found.size()) {
-    throw InputError("{}: shards.{} does not list the {} shards that are in the folder {}",
-                     file.string(), split, found.size(), (file.parent_path() / split).string());
+  const Json* name = find_entry(entry, "file");
+  if (name != nullptr && *name != Json(found.file)) {
+    throw InputError("{}: {}.file is not {}, the shard at that place in {}", manifest.string(),
+                     place, found.file, folder.string());
   }
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const Json& entry = listed[i];
-    const bool same = entry.is_object() && entry.value("file", Json()) == Json(found[i].file) &&
-                      entry.value("sha256", Json()) == Json(found[i].sha256);
-    if (!same) {
-      throw InputError(
-          "{}: is not the shard that {} describes (shards.{}[{}].sha256); it was changed or "
-          "damaged, make the data set again",
-          (file.parent_path() / split / found[i].file).string(), file.string(), split, i);
-    }
+  const Json* hash = find_entry(entry, "sha256");
+  if (hash != nullptr &&
+      !(hash->is_string() && same_hash(hash->get_ref<const std::string&>(), found.sha256))) {
+    throw InputError(
+        "{}: is not the shard that {} describes ({}.sha256); it was changed or damaged, make the "
+        "data set again",
+        (folder / found.file).string(), manifest.string(), place);
   }
 }
+
+// The shards in a folder against those the manifest lists for a split; a null data set: there is no
+// such split.
+void require_listed_shards(const Json& manifest, const char* split, const Dataset* dataset,
+                           const fs::path& folder, const fs::path& file) {
+  const Json* all = find_entry(manifest, "shards");
+  const Json* listed = all == nullptr ? nullptr : find_entry(*all, split);
+  if (listed == nullptr) {
+    return;
+  }
+  const auto found =
+      dataset != nullptr ? dataset->shard_hashes() : std::vector<Dataset::ShardHash>();
+  if (!listed->is_array() || listed->size() != found.size()) {
+    throw InputError("{}: shards.{} does not list the {} shards that are in the folder {}",
+                     file.string(), split, found.size(), folder.string());
+  }
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    require_listed_shard((*listed)[i], found[i], folder, file,
+                         fmt::format("shards.{}[{}]", split, i));
+  }
+}
+
+// Where the training shards lie: a flat folder is a training split.
+fs::path train_folder(const fs::path& root) { return holds_shards(root) ? root : root / "train"; }
 
 void read_manifest(DatasetFolder& folder, const fs::path& file) {
   folder.manifest = read_text_file(file, 64ULL << 20);
@@ -231,18 +258,16 @@ void read_manifest(DatasetFolder& folder, const fs::path& file) {
     throw InputError("{}: is not a JSON object; make the data set again or remove the file",
                      file.string());
   }
-  require_listed_shards(manifest, "train", &*folder.train, file);
+  require_listed_shards(manifest, "train", &*folder.train, train_folder(folder.root), file);
   require_listed_shards(manifest, "validation", folder.validation ? &*folder.validation : nullptr,
-                        file);
-  if (manifest.contains("input")) {
+                        folder.root / "validation", file);
+  if (const Json* input = find_entry(manifest, "input")) {
     const int64_t features = folder.train->features();
-    folder.statistics =
-        InputStatistics{statistics_list(manifest["input"], "mean", file, features),
-                        statistics_list(manifest["input"], "scale", file, features)};
+    folder.statistics = InputStatistics{statistics_list(*input, "mean", file, features),
+                                        statistics_list(*input, "scale", file, features)};
   }
-  if (manifest.contains("correctionWeight")) {
-    const Json& weight = manifest["correctionWeight"];
-    const double value = weight.is_number() ? weight.get<double>() : -1.0;
+  if (const Json* weight = find_entry(manifest, "correctionWeight")) {
+    const double value = weight->is_number() ? weight->get<double>() : -1.0;
     if (!(value >= 0) || !std::isfinite(value)) {
       throw InputError("{}: correctionWeight must be a number >= 0", file.string());
     }
@@ -277,7 +302,7 @@ DatasetFolder open_dataset(const fs::path& root) {
         "make one with `stemfabric dataset`",
         root.string());
   }
-  folder.train.emplace(holds_shards(root) ? root : root / "train");
+  folder.train.emplace(train_folder(root));
   if (fs::is_directory(root / "validation")) {
     folder.validation.emplace(root / "validation");
     const Dataset& train = *folder.train;

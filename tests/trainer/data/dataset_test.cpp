@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -140,6 +142,39 @@ TEST(Dataset, FolderWithManifest) {
   manifest(listed, "[1,1,1,1,1]");
   write_shard(dir / "train" / shard_file_name(0), Samples(2, 2).tensors(), {});
   EXPECT_THAT(error(), HasSubstr("changed or damaged"));
+}
+
+// Every entry of a manifest is optional, and hashes may be in upper case.
+TEST(Dataset, ManifestsOfOtherProgramsMaySayLess) {
+  TempDir dir;
+  const std::string hash = write_shard(dir / shard_file_name(0), Samples(2, 1).tensors(), {});
+  std::string upper = hash;
+  std::ranges::transform(upper, upper.begin(), [](unsigned char c) { return std::toupper(c); });
+  ASSERT_NE(upper, hash);
+  const auto error_with = [&](const std::string& text) {
+    write_text_file(dir / "manifest.json", text);
+    return input_error([&] { open_dataset(dir.path()); });
+  };
+  const auto listing = [](const std::string& entry) {
+    return R"({"shards":{"train":[)" + entry + "]}}";
+  };
+  for (const std::string& text :
+       {listing(R"({"file":"shard-00000.safetensors"})"), listing("{}"),
+        listing(R"({"sha256":")" + upper + "\"}"), listing(R"({"file":null,"sha256":null})"),
+        std::string(R"({"input":null,"correctionWeight":null,"shards":null})"),
+        std::string(R"({"shards":{"train":null}})")}) {
+    EXPECT_EQ(error_with(text), "no InputError was thrown") << text;
+  }
+  EXPECT_FALSE(open_dataset(dir.path()).statistics);
+
+  upper[7] = upper[7] == '0' ? '1' : '0';
+  // The shards of a flat folder lie in no folder train.
+  EXPECT_THAT(error_with(listing(R"({"sha256":")" + upper + "\"}")),
+              ::testing::StartsWith((dir / shard_file_name(0)).string() + ": is not the shard"));
+  EXPECT_THAT(error_with(R"({"shards":{"train":[]}})"),
+              ::testing::EndsWith("in the folder " + dir.path().string()));
+  EXPECT_THAT(error_with(listing(R"({"file":"shard-7"})")), HasSubstr("shards.train[0].file"));
+  EXPECT_THAT(error_with(listing("7")), HasSubstr("shards.train[0] is no object"));
 }
 
 TEST(Dataset, RefusesBadShardsByFileAndTensor) {
