@@ -203,7 +203,8 @@ struct TrainingConfig {
     v("device", device, "where to train; auto takes a GPU if one is usable",
       one_of({"auto", "cpu", "cuda"}));
     v("threads", threads, "CPU threads; 0 = all this process may use", between(0, 1024));
-    v("init_from", init_from, "weights (.safetensors) to start from; empty = drawn from the seed");
+    v("init_from", init_from,
+      "weights (.safetensors) or run folder to start from; empty = drawn from the seed");
     v("max_non_finite_steps", max_non_finite_steps,
       "stop after this many steps in a row with a non-finite loss or gradient", at_least(1));
     v("checkpoint_every_steps", checkpoint_every_steps,

@@ -1,9 +1,12 @@
 #include "trainer/model/trained_model.h"
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 #include <vector>
 
 #include "runtime/core/check.h"
+#include "runtime/core/log.h"
 #include "runtime/io/file.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/memory/host_access.h"
@@ -18,6 +21,8 @@ constexpr const char* kFinal = "final_model.safetensors";
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr const char* kCheckpointWeights = "model.safetensors";
 
+constexpr std::string_view kPrefix = "step-";
+
 // The checkpoint of the highest step: "step-000120". Longer names are later steps.
 fs::path newest_checkpoint(const fs::path& folder) {
   fs::path newest;
@@ -27,15 +32,43 @@ fs::path newest_checkpoint(const fs::path& folder) {
   };
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    const bool numbered =
-        name.starts_with("step-") && name.size() > 5 &&
-        std::all_of(name.begin() + 5, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool numbered = name.starts_with(kPrefix) && name.size() > kPrefix.size() &&
+                          std::all_of(name.begin() + kPrefix.size(), name.end(),
+                                      [](char c) { return c >= '0' && c <= '9'; });
     if (numbered && fs::exists(it->path() / kCheckpointWeights, error) &&
         (newest.empty() || later(name, newest.filename().string()))) {
       newest = it->path();
     }
   }
   return newest;
+}
+
+// -1 if the text is no number of a step.
+int64_t to_step(std::string_view text) {
+  int64_t step = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), step);
+  return error == std::errc() && end == text.data() + text.size() ? step : -1;
+}
+
+// A finished run that was taken up again and interrupted keeps its old final model beside newer
+// checkpoints. That it is the one in use would show nowhere else.
+void warn_of_newer_checkpoint(const fs::path& final_model, const fs::path& checkpoint) {
+  std::string stated;
+  try {
+    const SafetensorsFile file(final_model);
+    const auto step = file.metadata().find("step");
+    stated = step == file.metadata().end() ? "" : step->second;
+  } catch (const Error&) {
+    return;  // whoever reads the weights says what is wrong with the file
+  }
+  const int64_t made_at = to_step(stated);
+  const int64_t newest = to_step(checkpoint.filename().string().substr(kPrefix.size()));
+  if (made_at >= 0 && newest > made_at) {
+    log_warning(
+        "{} is of step {}, but the newest checkpoint there is of step {}: a longer training was "
+        "not finished; run `stemfabric train` again to finish it, or name the checkpoint's {}",
+        final_model.string(), made_at, newest, (checkpoint / kCheckpointWeights).string());
+  }
 }
 
 void set_statistics(Separator& model, const InputStatistics& statistics) {
@@ -63,12 +96,16 @@ fs::path find_weights(const fs::path& model) {
         model.string());
   }
   const fs::path best = model / kCheckpoints / "best_model.safetensors";
+  const fs::path newest = newest_checkpoint(model / kCheckpoints);
+  if (fs::exists(model / kFinal, error) && !newest.empty()) {
+    warn_of_newer_checkpoint(model / kFinal, newest);
+  }
   for (const fs::path& file : {model / kFinal, best, model / kCheckpointWeights}) {
     if (fs::exists(file, error)) {
       return file;
     }
   }
-  if (const fs::path newest = newest_checkpoint(model / kCheckpoints); !newest.empty()) {
+  if (!newest.empty()) {
     return newest / kCheckpointWeights;
   }
   throw InputError(

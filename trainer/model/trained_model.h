@@ -14,7 +14,7 @@ namespace stemfabric {
 
 // The weights file that a user means: the file itself, or in the folder of a training run the first
 // of final_model.safetensors, checkpoints/best_model.safetensors and the newest checkpoint. Also a
-// checkpoint folder. InputError that says what was looked for.
+// checkpoint folder. InputError that says what was looked for. Warns of checkpoints of later steps.
 std::filesystem::path find_weights(const std::filesystem::path& model);
 // The folder of the training run that a weights file belongs to; empty if it is in none.
 std::filesystem::path run_folder_of(const std::filesystem::path& weights);

@@ -294,5 +294,33 @@ TEST(TrainedModel, WeightsOfARunFolder) {
   EXPECT_EQ(run_folder_of(final_model), dir.path());
 }
 
+// A finished run that was taken up again and interrupted.
+TEST(FindWeights, WarnsOfCheckpointsBehindTheFinalModel) {
+  namespace fs = std::filesystem;
+  const Example example;
+  const fs::path run = example.dir / "run";
+  const ParameterTable table(example.config);
+  std::vector<float> block(static_cast<std::size_t>(table.block_elements()));
+  table.initialize(block.data(), 3);
+  const auto write = [&](const std::string& name, const std::string& step) {
+    fs::create_directories((run / name).parent_path());
+    write_weights(run / name, example.config, table, block.data(),
+                  {std::vector<float>(10, 0.0F), std::vector<float>(10, 1.0F)}, {{"step", step}});
+  };
+  const auto warning = [&] {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(find_weights(run), run / "final_model.safetensors");
+    return testing::internal::GetCapturedStderr();
+  };
+  write("final_model.safetensors", "2");
+  write("checkpoints/step-000002/model.safetensors", "2");
+  EXPECT_EQ(warning(), "");
+  write("checkpoints/step-000025/model.safetensors", "25");
+  EXPECT_THAT(warning(), testing::AllOf(HasSubstr("is of step 2, but"), HasSubstr("of step 25"),
+                                        HasSubstr("step-000025/model.safetensors")));
+  write("final_model.safetensors", "25");
+  EXPECT_EQ(warning(), "");
+}
+
 }  // namespace
 }  // namespace stemfabric
