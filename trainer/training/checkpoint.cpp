@@ -81,6 +81,7 @@ void fill_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
                {"step", state.step},
                {"code_version", version()},
                {"code_revision", code_revision()},
+               {"device", device_kind(ctx)},
                {"config", Json::parse(identity.config_json)},
                {"model", Json::parse(model_config_to_json(identity.model))},
                {"data_hash", identity.data_hash},
@@ -202,6 +203,8 @@ void compare(const Json& here, const Json& there, const std::string& prefix, boo
 
 }  // namespace
 
+std::string device_kind(const ExecutionContext& ctx) { return ctx.is_cpu() ? "cpu" : "cuda"; }
+
 std::string checkpoint_name(int64_t step) { return fmt::format("{}{:06}", kPrefix, step); }
 
 int64_t checkpoint_step(const fs::path& path) {
@@ -267,6 +270,9 @@ Checkpoint read_checkpoint(const fs::path& path) {
       .data_hash = json_field<std::string>(json, "data_hash", source)};
   checkpoint.code_version = json_field<std::string>(json, "code_version", source);
   checkpoint.code_revision = json_field<std::string>(json, "code_revision", source);
+  if (json.contains("device")) {
+    checkpoint.device = json_field<std::string>(json, "device", source);
+  }
   checkpoint.has_best = json_field<bool>(json, "has_best", source);
   checkpoint.state = training_state_from_json(json_member(json, "training", source).dump(), source);
   const int64_t named = checkpoint_step(path);

@@ -40,9 +40,13 @@ struct Checkpoint {
   std::filesystem::path path;
   RunIdentity identity;
   std::string code_version, code_revision;
+  std::string device;  // device_kind() where it was written; empty: an older version wrote it
   TrainingState state;
   bool has_best = false;
 };
+
+// "cpu" or "cuda": what rounding depends on.
+std::string device_kind(const ExecutionContext& ctx);
 
 // "step-000120"
 std::string checkpoint_name(int64_t step);

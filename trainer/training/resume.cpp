@@ -53,7 +53,8 @@ std::optional<Checkpoint> named_checkpoint(const fs::path& path) {
 }  // namespace
 
 std::optional<Checkpoint> choose_checkpoint(const std::string& resume, const fs::path& checkpoints,
-                                            const RunIdentity& identity) {
+                                            const RunIdentity& identity,
+                                            const std::string& device) {
   if (resume == "never") {
     return std::nullopt;
   }
@@ -77,6 +78,12 @@ std::optional<Checkpoint> choose_checkpoint(const std::string& resume, const fs:
         "{} was written by code revision {}, this is {}: the same weights to the last bit "
         "are not promised",
         checkpoint->path.string(), checkpoint->code_revision, code_revision());
+  }
+  if (!checkpoint->device.empty() && checkpoint->device != device) {
+    log_warning(
+        "{} was written on {}, this run goes on on {}, which rounds differently: the same weights "
+        "to the last bit are not promised",
+        checkpoint->path.string(), checkpoint->device, device);
   }
   return checkpoint;
 }

@@ -133,7 +133,7 @@ void Trainer::preflight() {
 void Trainer::start() {
   directory_.emplace(options_.output_dir);
   std::optional<Checkpoint> checkpoint =
-      choose_checkpoint(options_.resume, directory_->checkpoints(), identity_);
+      choose_checkpoint(options_.resume, directory_->checkpoints(), identity_, device_kind(ctx_));
   const bool from_elsewhere = checkpoint && !is_own(*checkpoint);
   if (options_.resume == "never" || from_elsewhere) {
     const auto aside = directory_->set_aside_earlier_run();

@@ -9,6 +9,7 @@
 #include "runtime/core/log.h"
 #include "tests/support/mutations.h"
 #include "tests/support/tiny_training.h"
+#include "trainer/training/resume.h"
 #include "trainer/training/training.h"
 
 namespace stemfabric {
@@ -178,6 +179,35 @@ TEST_F(CheckpointFaults, ACheckpointOfTheSameStepIsReplaced) {
   for (const auto& entry : fs::directory_iterator(folder_ / "run" / "checkpoints")) {
     EXPECT_EQ(entry.path().string().find("partial"), std::string::npos) << entry.path();
   }
+}
+
+// Optional: older versions did not write it.
+TEST_F(CheckpointFaults, AnotherKindOfDeviceIsWarnedAbout) {
+  EXPECT_EQ(read_checkpoint(checkpoint(6)).device, "cpu");
+  const RunIdentity identity = read_checkpoint(checkpoint(6)).identity;
+  const fs::path path = checkpoint(6) / "state.json";
+  const std::string whole = read_text_file(path);
+  const std::string middle = "\",\"state\":";
+  const std::size_t begin = whole.find(middle) + middle.size();
+  const std::string state = whole.substr(begin, whole.size() - begin - 2);
+  // By its indentation not one of the configuration's.
+  const std::string entry = "\n \"device\": \"cpu\",";
+  ASSERT_NE(state.find(entry), std::string::npos);
+  const auto warning_with = [&](const std::string& device) {
+    std::string text = state;
+    text.replace(text.find(entry), entry.size(), device);
+    overwrite(path, "{\"sha256\":\"" + sha256_hex(text) + middle + text + "}\n");
+    set_log_level(LogLevel::kWarning);
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(choose_checkpoint("auto", checkpoint(6).parent_path(), identity, "cpu")->state.step,
+              6);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(warning_with(entry), "");
+  EXPECT_EQ(warning_with(""), "");
+  const std::string warning = warning_with("\n \"device\": \"cuda\",");
+  EXPECT_NE(warning.find("was written on cuda, this run goes on on cpu"), std::string::npos)
+      << warning;
 }
 
 // With a hash that fits the damage, so that what is read behind it is reached, too.
