@@ -1,7 +1,9 @@
 #include "trainer/data/snapshot_dataset.h"
 
 #include <fmt/chrono.h>
+#include <simdjson.h>
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 #include <future>
@@ -383,6 +385,12 @@ void check_options(const SnapshotDatasetOptions& options) {
   if (label.empty() || label == "." || label == ".." || label.size() > 200 ||
       label.find('/') != std::string::npos || label.find('\0') != std::string::npos) {
     throw UsageError("the run label must be a plain folder name of 1 to 200 characters");
+  }
+  // The manifest holds it as JSON.
+  const bool printable =
+      std::ranges::none_of(label, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  if (!printable || !simdjson::validate_utf8(label)) {
+    throw UsageError("the run label must be text in UTF-8 without control characters");
   }
   if (!(options.train_ratio >= 0.0 && options.train_ratio <= 1.0)) {
     throw UsageError("the train ratio must be 0 to 1, not {}", options.train_ratio);
