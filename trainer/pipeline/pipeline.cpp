@@ -160,19 +160,23 @@ class Pipeline {
       state_.records_sha256 = sha256_file(records());
       write_pipeline_state(state_file(), state_);
     } else {
+      require_unchanged_records();
       keep("sanitized records", records());
     }
     result_.sanitize = *state_.sanitize;
   }
 
+  void require_unchanged_records() const {
+    if (sha256_file(records()) != state_.records_sha256) {
+      throw InputError(
+          "{}: was changed or damaged since it was made; remove it to have it made again",
+          records().string());
+    }
+  }
+
   void build_dataset() {
     std::error_code error;
     if (!state_.dataset || !fs::exists(dataset() / "manifest.json", error)) {
-      if (sha256_file(records()) != state_.records_sha256) {
-        throw InputError(
-            "{}: was changed or damaged since it was made; remove it to have it made again",
-            records().string());
-      }
       const SnapshotDatasetSummary summary =
           build_snapshot_dataset({.input = records(),
                                   .output_dir = result_.folder,

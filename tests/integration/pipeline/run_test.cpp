@@ -117,11 +117,15 @@ TEST_F(RunCommand, WhatIsKeptIsNotTakenOverDamaged) {
   EXPECT_EQ(run("kept").status, 0);
 
   replace(dir_ / "kept/sanitized.jsonl", "\"sample", "\"tample");
-  EXPECT_EQ(run("kept").status, 0);  // not needed any more
-  fs::remove_all(dir_ / "kept/dataset");
-  const auto damaged = run("kept");
-  EXPECT_EQ(damaged.status, 3);
-  EXPECT_THAT(damaged.err, HasSubstr("sanitized.jsonl: was changed or damaged"));
+  // Whether the data set is kept too or has to be made of them again.
+  for (const bool with_dataset : {true, false}) {
+    if (!with_dataset) {
+      fs::remove_all(dir_ / "kept/dataset");
+    }
+    const auto damaged = run("kept");
+    EXPECT_EQ(damaged.status, 3) << with_dataset;
+    EXPECT_THAT(damaged.err, HasSubstr("sanitized.jsonl: was changed or damaged"));
+  }
   fs::remove(dir_ / "kept/sanitized.jsonl");
   EXPECT_EQ(run("kept").status, 0);  // the same records, data and weights again
 }
