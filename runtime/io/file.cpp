@@ -165,13 +165,12 @@ void AtomicFile::commit() {
   if (::fsync(state_->fd.get()) != 0) {
     fail("write", state_->target, errno);
   }
-  if (::close(state_->fd.release()) != 0) {
-    fail("write", state_->target, errno);
-  }
+  // The lock is kept until the file has its name, so that nobody takes it for a stale one.
   if (::rename(state_->partial.c_str(), state_->target.c_str()) != 0) {
     fail("write", state_->target, errno);
   }
   state_->partial.clear();
+  state_->fd = Descriptor();
   sync_folder(folder_of(state_->target));
 }
 

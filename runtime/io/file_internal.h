@@ -1,4 +1,4 @@
-// What file.cpp and folder.cpp share; nobody else includes this.
+// What file.cpp, folder.cpp and folder_lock share; nobody else includes this.
 #pragma once
 
 #include <unistd.h>

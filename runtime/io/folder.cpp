@@ -213,8 +213,11 @@ struct PartialFolder {
       if (::mkdir(path.c_str(), 0777) != 0) {
         fail("create folder", target, errno);
       }
-      held = open_for_reading(path, O_DIRECTORY);
-    } while (!lock_partial(held));
+      held = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY));
+      if (held.get() < 0 && errno != ENOENT) {  // ENOENT: somebody took it for a stale one
+        fail("create folder", target, errno);
+      }
+    } while (held.get() < 0 || !lock_partial(held));
   }
   // Whatever has that name in the end: the new folder if something failed, the old one if all went
   // well, or nothing.
@@ -242,8 +245,13 @@ void exchange(const fs::path& fresh, const fs::path& target) {
   old += ".replaced";
   std::error_code ignored;
   fs::remove_all(old, ignored);
-  if (::rename(target.c_str(), old.c_str()) != 0 || ::rename(fresh.c_str(), target.c_str()) != 0) {
+  if (::rename(target.c_str(), old.c_str()) != 0) {
     fail("replace folder", target, errno);
+  }
+  if (::rename(fresh.c_str(), target.c_str()) != 0) {
+    const int reason = errno;
+    ::rename(old.c_str(), target.c_str());
+    fail("replace folder", target, reason);
   }
   fs::remove_all(old, ignored);
 }

@@ -41,40 +41,53 @@ ModelConfig sized(ModelConfig model, const BenchOptions& options) {
   return model;
 }
 
+bool has_peaks(const BenchOptions& options) { return options.teraflops > 0; }
+
+// The least time that a device of these peaks needs for all calls, and what sets it.
+struct Floor {
+  double seconds = 0;
+  const char* bound = "";
+};
+Floor floor_of(const KernelWork& work, const BenchOptions& options) {
+  const double flops_per_s = options.teraflops * 1e12;
+  const double bytes_per_s = options.gigabytes_per_second * 1e9;
+  return {floor_seconds(work, flops_per_s, bytes_per_s),
+          work.flops / flops_per_s > work.bytes / bytes_per_s ? "arithmetic" : "memory"};
+}
+
 void print_table(const std::vector<KernelWork>& work, const BenchOptions& options) {
-  const bool floor = options.teraflops > 0;
+  const bool floor = has_peaks(options);
   fmt::print("{:<36} {:>5} {:>10} {:>10} {:>10}{}\n", "kernel", "calls", "GFLOP", "MB", "FLOP/byte",
              floor ? "   floor us  bound by" : "");
   KernelWork total{.kernel = "whole step", .calls = 1};
   double seconds = 0;
-  const auto row = [&](const KernelWork& w, double at_least, const char* bound) {
+  const auto row = [&](const KernelWork& w, const Floor& at_least) {
     fmt::print("{:<36} {:>5} {:>10.3f} {:>10.3f} {:>10.1f}", w.kernel, w.calls, w.flops / 1e9,
                w.bytes / 1e6, w.flops / w.bytes);
-    fmt::print("{}\n", floor ? fmt::format(" {:>10.1f}  {}", at_least * 1e6, bound) : "");
+    fmt::print("{}\n",
+               floor ? fmt::format(" {:>10.1f}  {}", at_least.seconds * 1e6, at_least.bound) : "");
   };
   for (const KernelWork& w : work) {
     const auto calls = static_cast<double>(w.calls);
     total.flops += calls * w.flops;
     total.bytes += calls * w.bytes;
-    double at_least = 0;
-    const char* bound = "";
-    if (floor) {
-      at_least = floor_seconds(w, options.teraflops * 1e12, options.gigabytes_per_second * 1e9);
-      bound = w.flops / (options.teraflops * 1e12) > w.bytes / (options.gigabytes_per_second * 1e9)
-                  ? "arithmetic"
-                  : "memory";
-      seconds += at_least;
-    }
-    row(w, at_least, bound);
+    const Floor at_least = floor ? floor_of(w, options) : Floor{};
+    seconds += at_least.seconds;
+    row(w, at_least);
   }
-  row(total, seconds, "");
+  row(total, {.seconds = seconds});
 }
 
-void print_json(const std::vector<KernelWork>& work) {
+void print_json(const std::vector<KernelWork>& work, const BenchOptions& options) {
   auto kernels = nlohmann::json::array();
   for (const KernelWork& w : work) {
     kernels.push_back(
         {{"kernel", w.kernel}, {"calls", w.calls}, {"flops", w.flops}, {"bytes", w.bytes}});
+    if (has_peaks(options)) {
+      const Floor at_least = floor_of(w, options);
+      kernels.back()["floor_us"] = at_least.seconds * 1e6;
+      kernels.back()["bound_by"] = at_least.bound;
+    }
   }
   fmt::print("{}\n", nlohmann::json{{"kernels", kernels}}.dump());
 }
@@ -97,12 +110,13 @@ int run_bench(const BenchOptions& options) {
                           .tokens = options.tokens,
                           .accumulation = training.gradient_accumulation_steps});
   if (options.json) {
-    print_json(work);
+    print_json(work, options);
     return 0;
   }
   fmt::print(
       "One training step: {} x {} samples of {} tokens, float32. Counted, not measured.\n"
-      "GFLOP and MB are of one call; MB is the least that must be moved.\n\n",
+      "GFLOP and MB are of one call; MB is the least that must be moved. The floor is of all "
+      "calls.\n\n",
       training.gradient_accumulation_steps, training.batch_size, options.tokens);
   print_table(work, options);
   return 0;
@@ -130,7 +144,8 @@ void add_bench_command(CLI::App& app, Run& run) {
       ->check(real_number(1e-6, 1e9));
   command->add_option("--gb-per-s", options->gigabytes_per_second, "Peak memory rate in GB/s")
       ->check(real_number(1e-6, 1e9));
-  command->add_flag("--json", options->json, "Print one JSON object");
+  command->add_flag("--json", options->json,
+                    "Print one JSON object; the floor of each kernel's calls is in floor_us");
   command->callback([&run, options] { run = [options] { return run_bench(*options); }; });
 }
 

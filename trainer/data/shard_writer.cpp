@@ -180,13 +180,13 @@ void ShardWriter::State::close() {
     from += capacity * part.row_bytes;
     to += bytes;
   }
-  const bool cut = ::ftruncate(descriptor, to) == 0;
+  const int cut_error = ::ftruncate(descriptor, to) == 0 ? 0 : errno;
   // The way to the disk begins now: the fsync of the whole folder at the end then waits less.
   ::sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
-  const bool closed = ::close(descriptor) == 0;
+  const int close_error = ::close(descriptor) == 0 ? 0 : errno;
   descriptor = -1;
-  if (!cut || !closed) {
-    throw IoError("{}: cannot be written ({})", path.string(), std::strerror(errno));
+  if (const int error = cut_error != 0 ? cut_error : close_error; error != 0) {
+    throw IoError("{}: cannot be written ({})", path.string(), std::strerror(error));
   }
   written.push_back({path.filename().string(), samples, hash.hex()});
 }

@@ -4,17 +4,18 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <system_error>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/io/file.h"
+#include "runtime/io/folder_lock.h"
 #include "trainer/config/fields.h"
 #include "trainer/data/snapshot_dataset.h"
 #include "trainer/device_context.h"
 #include "trainer/snapshot/sanitize.h"
 #include "trainer/training/checkpoint.h"
-#include "trainer/training/run_directory.h"
 
 namespace stemfabric {
 namespace {
@@ -82,6 +83,9 @@ class Pipeline {
       throw InputError("--snapshot-dir {} does not exist", options_.snapshot_dir.string());
     }
     refuse_output_among_snapshots();
+    refuse_folder_of_others();
+    make_directories(result_.folder);
+    lock_.emplace(result_.folder, "`stemfabric run`", "--run-label");
     const PipelineState fresh{.snapshots = fingerprint(options_.snapshot_dir),
                               .settings = dataset_settings(config_)};
     const auto earlier = read_pipeline_state(state_file());
@@ -99,13 +103,22 @@ class Pipeline {
       write_pipeline_state(state_file(), state_);
       return;
     }
-    if (fs::exists(result_.folder, error) && !fs::is_empty(result_.folder, error)) {
-      throw UsageError("{} exists and was not made by `stemfabric run`; use another --run-label",
-                       result_.folder.string());
-    }
     state_ = fresh;
-    make_directories(result_.folder);
     write_pipeline_state(state_file(), state_);
+  }
+
+  void refuse_folder_of_others() const {
+    std::error_code error;
+    if (fs::exists(state_file(), error)) {
+      return;
+    }
+    for (fs::directory_iterator it(result_.folder, error), end; !error && it != end;
+         it.increment(error)) {
+      if (it->path().filename() != ".lock") {
+        throw UsageError("{} exists and was not made by `stemfabric run`; use another --run-label",
+                         result_.folder.string());
+      }
+    }
   }
 
   // The run's own files would be taken for snapshots, and a second call would find other ones.
@@ -141,7 +154,7 @@ class Pipeline {
     std::error_code error;
     const fs::path run = result_.folder / "run";
     return fs::exists(run / "final_model.safetensors", error) ||
-           !list_checkpoints(run / "checkpoints").empty() || RunDirectory::in_use(run);
+           !list_checkpoints(run / "checkpoints").empty() || FolderLock::held(run);
   }
 
   void sanitize() {
@@ -230,6 +243,7 @@ class Pipeline {
 
   const PipelineOptions& options_;
   const Config& config_;
+  std::optional<FolderLock> lock_;
   PipelineState state_;
   PipelineResult result_;
 };

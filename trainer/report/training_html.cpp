@@ -73,7 +73,9 @@ std::string card(const std::string& name, const std::string& value, const std::s
 std::string summary_cards(const TrainingReport& report) {
   std::string html = "<div class=\"grid four\">\n";
   const std::string best =
-      report.best_epoch > 0 ? fmt::format("best epoch {}", report.best_epoch) : "";
+      report.best_epoch > 0
+          ? fmt::format("of the last epoch; epoch {} is the best so far", report.best_epoch)
+          : "of the last epoch";
   html += report.validation_loss
               ? card("Validation loss", format_number(*report.validation_loss, 4),
                      report.finished ? report.weights : best)

@@ -4,9 +4,8 @@
 //   optimizer.safetensors  whole parameter blocks: adam.first_moment, adam.second_moment, and ema
 //                          and best where there are any
 //   state.json             {"sha256": H, "state": S}: H is the SHA-256 of the bytes of S; S holds
-//   the
-//                          SHA-256 and size of both files, the configuration, the data's hash and
-//                          the training state
+//                          the SHA-256 and size of both files, the configuration, the data's hash
+//                          and the training state
 // A folder appears under its name only when all of it is on the disk; any change of any byte of it
 // is noticed when it is read.
 #pragma once

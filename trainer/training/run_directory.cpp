@@ -1,12 +1,6 @@
 #include "trainer/training/run_directory.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -27,64 +21,13 @@ constexpr std::array kRunEntries = {"checkpoints",           "config.yaml",
                                     "final_model.h5",        "training_history.json",
                                     "training_summary.json", "report.html"};
 
-std::string holder_of(int file) {
-  std::array<char, 32> text{};
-  const ssize_t size = ::pread(file, text.data(), text.size() - 1, 0);
-  std::string pid(text.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
-  pid.erase(pid.find_last_not_of("\n ") + 1);
-  return pid.empty() ? "" : " (process " + pid + ")";
-}
-
 }  // namespace
 
 RunDirectory::RunDirectory(const fs::path& root) : root_(root) {
   make_directories(checkpoints());
-  lock();
+  lock_.emplace(root_, "trainer", "--output-dir");
   remove_partial_files(root_);
   remove_partial_files(checkpoints());
-}
-
-RunDirectory::~RunDirectory() {
-  if (lock_ >= 0) {
-    ::close(lock_);  // releases the lock
-  }
-}
-
-bool RunDirectory::in_use(const fs::path& root) {
-  const int file = ::open((root / ".lock").c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
-    return false;
-  }
-  const bool locked = ::flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  ::close(file);
-  return locked;
-}
-
-void RunDirectory::lock() {
-  const fs::path path = root_ / ".lock";
-  lock_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) {
-    throw IoError("{}: cannot create the lock of the run folder: {}", path.string(),
-                  std::strerror(errno));
-  }
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    const int reason = errno;
-    const std::string holder = reason == EWOULDBLOCK ? holder_of(lock_) : "";
-    ::close(lock_);
-    lock_ = -1;
-    if (reason == EWOULDBLOCK) {
-      throw IoError(
-          "{}: another trainer{} is using this run folder; wait for it or choose another "
-          "--output-dir",
-          root_.string(), holder);
-    }
-    throw IoError("{}: cannot lock the run folder: {}", path.string(), std::strerror(reason));
-  }
-  const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(lock_, 0) != 0 ||
-      ::pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    throw IoError("{}: cannot write to it: {}", path.string(), std::strerror(errno));
-  }
 }
 
 void RunDirectory::remove_partial_files(const fs::path& folder) {

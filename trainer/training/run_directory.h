@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+
+#include "runtime/io/folder_lock.h"
 
 namespace stemfabric {
 
@@ -12,14 +15,11 @@ class RunDirectory {
   // Creates the folder if needed, takes the lock (an IoError that names the holder if another
   // trainer has it) and removes partial files of killed runs.
   explicit RunDirectory(const std::filesystem::path& root);
-  ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
-  // Whether a trainer holds that folder at this moment.
-  static bool in_use(const std::filesystem::path& root);
   std::filesystem::path report() const { return root_ / "report.html"; }
   std::filesystem::path best_model() const { return checkpoints() / "best_model.safetensors"; }
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
@@ -35,11 +35,10 @@ class RunDirectory {
   void set_aside_checkpoints_after(int64_t step);
 
  private:
-  void lock();
   std::filesystem::path new_aside_folder() const;
   void remove_partial_files(const std::filesystem::path& folder);
   std::filesystem::path root_;
-  int lock_ = -1;
+  std::optional<FolderLock> lock_;
 };
 
 }  // namespace stemfabric

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "runtime/io/file.h"
+#include "runtime/io/folder_lock.h"
 #include "tests/integration/stemfabric.h"
 
 namespace stemfabric::test {
@@ -205,6 +206,18 @@ TEST_F(RunCommand, WrongArgumentsAreNamed) {
   write_text_file(dir_ / "mine/precious.txt", "x");
   EXPECT_THAT(run("mine").err, HasSubstr("was not made by `stemfabric run`"));
   EXPECT_TRUE(fs::exists(dir_ / "mine/precious.txt"));
+}
+
+TEST_F(RunCommand, OneAtATimeInAFolder) {
+  fs::create_directories(dir_ / "busy");
+  const std::string refused = [&] {
+    const FolderLock other(dir_ / "busy", "`stemfabric run`", "--run-label");
+    return run("busy").err;
+  }();
+  EXPECT_THAT(refused, HasSubstr("another `stemfabric run` (process "));
+  EXPECT_THAT(refused, HasSubstr("--run-label"));
+  EXPECT_FALSE(fs::exists(dir_ / "busy/pipeline.json"));
+  EXPECT_EQ(run("busy").status, 0);
 }
 
 TEST_F(RunCommand, SnapshotsThatAreAllRefusedExitWith3) {

@@ -1,0 +1,39 @@
+// `stemfabric bench --plan`: the counted work of a training step.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "tests/integration/stemfabric.h"
+
+namespace stemfabric::test {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(BenchPlan, TellsEveryKernelsWorkAndFloor) {
+  const auto table = run_stemfabric(
+      {"bench", "--plan", "--tokens", "64", "--tflops", "100", "--gb-per-s", "1000"});
+  ASSERT_EQ(table.status, 0) << table.err;
+  for (const char* part : {"attention, gradient", "adam", "whole step", "floor us", "memory"}) {
+    EXPECT_THAT(table.out, HasSubstr(part));
+  }
+  const auto counted = run_stemfabric({"bench", "--plan", "--tokens", "64", "--json"});
+  const auto timed = run_stemfabric(
+      {"bench", "--plan", "--tokens", "64", "--json", "--tflops", "100", "--gb-per-s", "1000"});
+  const auto without = nlohmann::json::parse(counted.out).at("kernels");
+  const auto with = nlohmann::json::parse(timed.out).at("kernels");
+  ASSERT_EQ(without.size(), with.size());
+  for (std::size_t i = 0; i < with.size(); ++i) {
+    EXPECT_FALSE(without[i].contains("floor_us"));
+    const double calls = with[i].at("calls");
+    const double arithmetic = calls * with[i].at("flops").get<double>() / 100e12 * 1e6;
+    const double memory = calls * with[i].at("bytes").get<double>() / 1000e9 * 1e6;
+    EXPECT_DOUBLE_EQ(with[i].at("floor_us"), std::max(arithmetic, memory)) << with[i];
+    EXPECT_EQ(with[i].at("bound_by"), arithmetic > memory ? "arithmetic" : "memory") << with[i];
+  }
+}
+
+}  // namespace
+}  // namespace stemfabric::test
