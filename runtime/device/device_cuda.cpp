@@ -2,7 +2,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "runtime/core/check.h"
@@ -60,6 +62,43 @@ class CudaStream final : public Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+bool launches_wait() {
+  const char* value = std::getenv("STEMFABRIC_SYNC_LAUNCHES");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
+constexpr const char* kNameTheKernel =
+    "STEMFABRIC_SYNC_LAUNCHES=1 makes every launch wait and names the right one";
+
+std::atomic<const char*> g_last_kernel{nullptr};
+
+// A kernel's fault shows in whatever call comes later, and in every call from then on.
+bool is_fault_of_a_kernel(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What to add to the words of an error that may be a kernel's.
+std::string last_kernel_words(cudaError_t error) {
+  const char* kernel = g_last_kernel.load();
+  if (!is_fault_of_a_kernel(error) || kernel == nullptr) {
+    return "";
+  }
+  return fmt::format("; the last kernel launched was {}; {}", kernel, kNameTheKernel);
+}
+
 }  // namespace
 
 void throw_library_error(const char* library, const std::string& words, int code,
@@ -78,7 +117,8 @@ void check(int status, const char* expression, const char* file, int line) {
   if (status != cudaSuccess) {
     const auto error = static_cast<cudaError_t>(status);
     throw_library_error("CUDA",
-                        fmt::format("{}, {}", cudaGetErrorName(error), cudaGetErrorString(error)),
+                        fmt::format("{}, {}{}", cudaGetErrorName(error), cudaGetErrorString(error),
+                                    last_kernel_words(error)),
                         status, error == cudaErrorMemoryAllocation, expression, file, line);
   }
 }
@@ -125,22 +165,13 @@ std::string unavailable_reason() {
 
 namespace {
 
-bool launches_wait() {
-  static const bool wait = [] {
-    const char* value = std::getenv("STEMFABRIC_SYNC_LAUNCHES");
-    return value != nullptr && std::string_view(value) == "1";
-  }();
-  return wait;
-}
-
 void check_launch(cudaError_t status, const char* kernel, const Stream& stream) {
   if (status != cudaSuccess) {
     throw DeviceError("kernel {} on {}: {} ({}){}", kernel, stream.device().to_string(),
                       cudaGetErrorString(status), cudaGetErrorName(status),
                       launches_wait()
-                          ? ""
-                          : "; an earlier kernel may be at fault: STEMFABRIC_SYNC_LAUNCHES=1 makes "
-                            "every launch wait and names the right one");
+                          ? std::string()
+                          : fmt::format("; an earlier kernel may be at fault: {}", kNameTheKernel));
   }
 }
 
@@ -160,6 +191,7 @@ void launch(const Stream& stream, const char* name, const void* kernel,
       cudaLaunchKernel(kernel, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]),
                        arguments, dynamic_shared_bytes, native),
       name, stream);
+  g_last_kernel = name;
   if (launches_wait()) {
     check_launch(cudaStreamSynchronize(native), name, stream);
   }

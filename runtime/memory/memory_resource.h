@@ -33,10 +33,6 @@ MemoryResource& staging_resource(Device device);
 #if SF_HAVE_CUDA
 MemoryResource& pinned_resource();            // host memory the GPU can copy from directly
 MemoryResource& device_resource(int device);  // cudaMalloc
-class Stream;
-// Stream-ordered device memory (cudaMallocAsync): allocation and release take place in stream
-// order.
-MemoryResource& stream_ordered_resource(Stream& stream);
 #endif
 
 }  // namespace stemfabric

@@ -1,12 +1,10 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
-#include <memory>
 #include <mutex>
 
 #include "runtime/core/check.h"
 #include "runtime/device/device_cuda.h"
-#include "runtime/device/stream.h"
 #include "runtime/memory/memory_resource.h"
 
 namespace stemfabric {
@@ -57,37 +55,6 @@ class DeviceResource final : public MemoryResource {
   int device_;
 };
 
-class StreamOrderedResource final : public MemoryResource {
- public:
-  explicit StreamOrderedResource(Stream& stream) : stream_(stream) {}
-  void* allocate(std::size_t bytes, const char* purpose) override {
-    void* pointer = nullptr;
-    const cudaError_t status =
-        cudaMallocAsync(&pointer, bytes, static_cast<cudaStream_t>(stream_.native()));
-    return checked(status, pointer, bytes, purpose, "stream-ordered device");
-  }
-  void deallocate(void* pointer, std::size_t /*bytes*/) noexcept override {
-    cudaFreeAsync(pointer, static_cast<cudaStream_t>(stream_.native()));
-  }
-  Device device() const override { return stream_.device(); }
-  std::string_view name() const override { return "stream-ordered"; }
-
- private:
-  Stream& stream_;
-};
-
-// One resource per key, made on first use and kept.
-template <typename Key, typename Make>
-MemoryResource& cached(std::map<Key, std::unique_ptr<MemoryResource>>& cache, Key key, Make make) {
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  auto& slot = cache[key];
-  if (!slot) {
-    slot = make();
-  }
-  return *slot;
-}
-
 }  // namespace
 
 MemoryResource& pinned_resource() {
@@ -96,13 +63,10 @@ MemoryResource& pinned_resource() {
 }
 
 MemoryResource& device_resource(int device) {
-  static std::map<int, std::unique_ptr<MemoryResource>> cache;
-  return cached(cache, device, [&] { return std::make_unique<DeviceResource>(device); });
-}
-
-MemoryResource& stream_ordered_resource(Stream& stream) {
-  static std::map<Stream*, std::unique_ptr<MemoryResource>> cache;
-  return cached(cache, &stream, [&] { return std::make_unique<StreamOrderedResource>(stream); });
+  static std::map<int, DeviceResource> resources;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  return resources.try_emplace(device, device).first->second;
 }
 
 }  // namespace stemfabric
