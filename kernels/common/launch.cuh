@@ -16,6 +16,7 @@
 
 #if SF_SIMT
 #include "kernels/simt/executor.h"
+#include "kernels/simt/queue.h"
 #else
 #include <cuda_runtime.h>
 
@@ -55,10 +56,11 @@ void launch(const ExecutionContext& ctx, const LaunchConfig& config, void (*kern
     return;
   }
 #if SF_SIMT
-  static_cast<void>(ctx);
   (simt::check_argument(config.kernel, arguments), ...);
-  simt::run({config.kernel, config.grid, config.block, config.dynamic_shared_bytes},
-            [&] { kernel(arguments...); });
+  simt::Queue::of(ctx.stream())
+      .push([launch = simt::Launch{config.kernel, config.grid, config.block,
+                                   config.dynamic_shared_bytes},
+             kernel, arguments...] { simt::run(launch, [&] { kernel(arguments...); }); });
 #else
   void* pointers[] = {static_cast<void*>(&arguments)...};
   cuda::launch(ctx.stream(), config.kernel, reinterpret_cast<const void*>(kernel),

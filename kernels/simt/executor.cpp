@@ -11,6 +11,7 @@
 #include <span>
 #include <unordered_map>
 
+#include "kernels/simt/queue.h"
 #include "kernels/simt/sanitizer_fibers.h"
 #include "runtime/core/check.h"
 
@@ -594,12 +595,17 @@ void async_wait(int groups_left) {
 }
 
 void set_schedule(Schedule schedule, uint64_t seed) {
+  finish_all_queues();
   settings().schedule = schedule;
   settings().random.seed(seed);
 }
-void set_fault(const Fault& fault) { settings().fault = fault; }
+void set_fault(const Fault& fault) {
+  finish_all_queues();
+  settings().fault = fault;
+}
 
 Sites take_sites() {
+  finish_all_queues();
   Settings& s = settings();
   const auto list = [](std::set<std::pair<std::string_view, unsigned>>& set) {
     std::vector<std::string> sites;

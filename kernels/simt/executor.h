@@ -15,6 +15,8 @@
 
 namespace stemfabric::simt {
 
+// Schedule and faults are those of the work that runs: what is queued (queue.h) runs before they
+// change.
 enum class Schedule : uint8_t { kForward, kReverse, kShuffled };
 void set_schedule(Schedule schedule, uint64_t seed = 0);
 

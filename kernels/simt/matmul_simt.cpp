@@ -5,14 +5,11 @@
 
 #include "kernels/linear/gemm.h"
 #include "kernels/linear/matmul_cuda.h"
-#include "kernels/simt/executor.h"
+#include "kernels/simt/queue.h"
 
 namespace stemfabric::cuda {
 
-bool matmul(const ExecutionContext& /*ctx*/, const MatmulArgs& args) {
-  // Scratch of these products is not what a GPU would need: it is none of the device's.
-  static const ExecutionContext host({.threads = 1});
-  const simt::DeviceWork work;
+bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   // cuBLASLt need not have an algorithm with every epilogue at every shape: so that the way without
   // is tested too, it is taken here for odd widths.
   const bool fuse = args.n % 2 == 0;
@@ -28,11 +25,15 @@ bool matmul(const ExecutionContext& /*ctx*/, const MatmulArgs& args) {
     gemm_args.epilogue.bias = args.bias;
     gemm_args.epilogue.activation = args.relu ? Activation::kRelu : Activation::kNone;
     gemm_args.b_column_sum = args.b_column_sum;
-    if (args.b_column_sum != nullptr) {
-      std::fill_n(args.b_column_sum, args.n, 0.0f);
-    }
   }
-  gemm(host, gemm_args);
+  simt::Queue::of(ctx.stream()).push([gemm_args] {
+    // Scratch of these products is not what a GPU would need: it is none of the device's.
+    static const ExecutionContext host({.threads = 1});
+    if (gemm_args.b_column_sum != nullptr) {
+      std::fill_n(gemm_args.b_column_sum, gemm_args.n, 0.0f);
+    }
+    gemm(host, gemm_args);
+  });
   return fuse;
 }
 

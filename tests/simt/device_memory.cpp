@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "kernels/simt/executor.h"
+#include "kernels/simt/queue.h"
 #include "runtime/core/check.h"
 
 namespace stemfabric::test {
@@ -179,7 +180,9 @@ void* SimtDeviceMemory::allocate(std::size_t bytes, const char* purpose) {
   return pointer;
 }
 
+// As cudaFree does, it waits for all work of the device.
 void SimtDeviceMemory::deallocate(void* pointer, std::size_t bytes) noexcept {
+  simt::finish_all_queues_later();
   range().give_back(pointer);
   used_ -= static_cast<int64_t>(bytes);
 }

@@ -87,10 +87,18 @@ LaunchConfig config_of(const char* name, unsigned blocks = 1) {
   return {.kernel = name, .grid = blocks, .block = kThreads};
 }
 
+// Launches, and waits for the kernel.
+template <typename... Parameters>
+void run_kernel(const ExecutionContext& ctx, const LaunchConfig& config,
+                void (*kernel)(Parameters...), std::type_identity_t<Parameters>... arguments) {
+  launch(ctx, config, kernel, arguments...);
+  ctx.stream().synchronize();
+}
+
 TEST(SimtExecutor, RunsEveryThreadOfEveryBlock) {
   for (int variant : {1, 2, 3}) {
     std::vector<float> x = counting();
-    launch(test_context(variant), config_of("reverse", 2), reverse_kernel, x.data(), true);
+    run_kernel(test_context(variant), config_of("reverse", 2), reverse_kernel, x.data(), true);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const std::size_t block = i / kThreads;
       EXPECT_EQ(x[i], static_cast<float>(block * kThreads + (kThreads - 1 - i % kThreads)));
@@ -110,8 +118,8 @@ TEST(SimtExecutor, AMissingBarrierChangesTheResult) {
   }
   for (int variant : {1, 2, 3}) {
     std::vector<float> right = counting(), wrong = counting();
-    launch(test_context(variant), config_of("reverse"), reverse_kernel, right.data(), true);
-    launch(test_context(variant), config_of("reverse"), reverse_kernel, wrong.data(), false);
+    run_kernel(test_context(variant), config_of("reverse"), reverse_kernel, right.data(), true);
+    run_kernel(test_context(variant), config_of("reverse"), reverse_kernel, wrong.data(), false);
     EXPECT_NE(right, wrong) << "schedule " << variant;
   }
 }
@@ -122,7 +130,7 @@ TEST(SimtExecutorDeathTest, ThreadSanitizerReportsAMissingBarrier) {
   }
   const auto run = [](bool barrier) {
     std::vector<float> x = counting();
-    launch(test_context(), config_of("reverse"), reverse_kernel, x.data(), barrier);
+    run_kernel(test_context(), config_of("reverse"), reverse_kernel, x.data(), barrier);
     std::exit(0);  // 66 after a report
   };
   EXPECT_EXIT(run(true), testing::ExitedWithCode(0), "");
@@ -139,7 +147,7 @@ TEST(SimtExecutor, InjectedFaultsChangeTheResult) {
       value *= value;
     }
     std::vector<float> result(2);
-    launch(test_context(1), config_of("sum", 2), sum_kernel, x.data(), result.data());
+    run_kernel(test_context(1), config_of("sum", 2), sum_kernel, x.data(), result.data());
     return result;
   };
   simt::take_sites();
@@ -158,33 +166,50 @@ TEST(SimtExecutor, InjectedFaultsChangeTheResult) {
 
 TEST(SimtExecutor, ThreadsThatWaitForEverAreNamed) {
   const std::string text =
-      error_of([] { launch(test_context(), config_of("half_barrier"), half_barrier_kernel); });
+      error_of([] { run_kernel(test_context(), config_of("half_barrier"), half_barrier_kernel); });
   EXPECT_THAT(text, testing::HasSubstr("half_barrier"));
   EXPECT_THAT(text, testing::HasSubstr("executor_test.cpp"));
 }
 
 TEST(SimtExecutor, DifferentBarriersAreAnError) {
   const std::string text =
-      error_of([] { launch(test_context(), config_of("two_barriers"), two_barriers_kernel); });
+      error_of([] { run_kernel(test_context(), config_of("two_barriers"), two_barriers_kernel); });
   EXPECT_THAT(text, testing::HasSubstr("thread 0 is at the barrier executor_test.cpp"));
 }
 
 TEST(SimtExecutor, LanesThatTakeNoPartAreAnError) {
   std::vector<float> x = counting();
   EXPECT_THAT(error_of([&] {
-                launch(test_context(), config_of("absent_lane"), absent_lane_kernel, x.data());
+                run_kernel(test_context(), config_of("absent_lane"), absent_lane_kernel, x.data());
               }),
               testing::HasSubstr("lane 20 is read"));
   EXPECT_THAT(error_of([&] {
-                launch(test_context(), config_of("ended_lane"), ended_lane_kernel, x.data());
+                run_kernel(test_context(), config_of("ended_lane"), ended_lane_kernel, x.data());
               }),
               testing::HasSubstr("threads wait for ever"));
 }
 
-TEST(SimtExecutor, GoesOnAfterAnError) {
-  error_of([] { launch(test_context(), config_of("two_barriers"), two_barriers_kernel); });
+TEST(SimtExecutor, AnErrorIsThrownWhereTheKernelIsWaitedForAndDropsWhatCameAfter) {
+  const ExecutionContext& ctx = test_context();
   std::vector<float> x = counting();
-  launch(test_context(), config_of("reverse", 2), reverse_kernel, x.data(), true);
+  launch(ctx, config_of("two_barriers"), two_barriers_kernel);
+  launch(ctx, config_of("reverse", 2), reverse_kernel, x.data(), true);
+  EXPECT_THAT(error_of([&] { ctx.stream().synchronize(); }), testing::HasSubstr("two_barriers"));
+  ctx.stream().synchronize();
+  EXPECT_EQ(x, counting());
+  // The same where memory is given back before anybody waits.
+  launch(ctx, config_of("two_barriers"), two_barriers_kernel);
+  free_test_memory(allocate_test_memory(1));
+  launch(ctx, config_of("reverse", 2), reverse_kernel, x.data(), true);
+  EXPECT_THAT(error_of([&] { ctx.stream().synchronize(); }), testing::HasSubstr("two_barriers"));
+  ctx.stream().synchronize();
+  EXPECT_EQ(x, counting());
+}
+
+TEST(SimtExecutor, GoesOnAfterAnError) {
+  error_of([] { run_kernel(test_context(), config_of("two_barriers"), two_barriers_kernel); });
+  std::vector<float> x = counting();
+  run_kernel(test_context(), config_of("reverse", 2), reverse_kernel, x.data(), true);
   EXPECT_EQ(x[0], kThreads - 1);
 }
 

@@ -10,8 +10,9 @@
 namespace stemfabric::test {
 
 const ExecutionContext& test_context(int variant) {
+  static SimtHostMemory memory;
   static const ExecutionContext context(std::make_unique<SimtStream>(),
-                                        {.threads = 1, .resource = &host_resource()});
+                                        {.threads = 1, .resource = &memory});
   constexpr uint64_t kSeed = 1;
   simt::set_schedule(variant == 1   ? simt::Schedule::kForward
                      : variant == 2 ? simt::Schedule::kReverse
@@ -21,7 +22,10 @@ const ExecutionContext& test_context(int variant) {
 }
 
 void* allocate_test_memory(std::size_t bytes) { return ::operator new(bytes); }
-void free_test_memory(void* memory) noexcept { ::operator delete(memory); }
-void wait_for_ops() {}
+void free_test_memory(void* memory) noexcept {
+  simt::finish_all_queues_later();
+  ::operator delete(memory);
+}
+void wait_for_ops() { simt::finish_all_queues(); }
 
 }  // namespace stemfabric::test

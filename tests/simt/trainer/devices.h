@@ -19,7 +19,8 @@ inline ExecutionContext cpu_context() { return ExecutionContext({.threads = 1});
 
 // Kernels on the SIMT executor; `memory` must outlive it.
 inline ExecutionContext simt_device(SimtDeviceMemory& memory) {
-  return {std::make_unique<SimtStream>(), {.threads = 1, .resource = &memory}};
+  static SimtStagingMemory staging;
+  return {std::make_unique<SimtStream>(), {.threads = 1, .resource = &memory, .staging = &staging}};
 }
 
 // One float32 computation on the CPU (`best`), the same one in another order of additions

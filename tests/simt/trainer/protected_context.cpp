@@ -3,6 +3,7 @@
 #include <memory>
 #include <new>
 
+#include "kernels/simt/executor.h"
 #include "tests/simt/device_memory.h"
 #include "tests/simt/simt_stream.h"
 #include "tests/support/op_harness.h"
@@ -23,7 +24,10 @@ const ExecutionContext& test_context(int variant) {
 
 // Tests of the trainer reach a tensor's values through copies alone.
 void* allocate_test_memory(std::size_t bytes) { return ::operator new(bytes); }
-void free_test_memory(void* memory) noexcept { ::operator delete(memory); }
-void wait_for_ops() {}
+void free_test_memory(void* memory) noexcept {
+  simt::finish_all_queues_later();
+  ::operator delete(memory);
+}
+void wait_for_ops() { simt::finish_all_queues(); }
 
 }  // namespace stemfabric::test
