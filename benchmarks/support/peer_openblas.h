@@ -1,4 +1,4 @@
-// OpenBLAS, the peer of the matrix products, where it was found at configure time.
+// OpenBLAS, the peer of the matrix products, where this machine has it.
 #pragma once
 
 #include <cstdint>

@@ -33,3 +33,12 @@ function(sf_add_test name)
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} stemfabric_flags GTest::gtest GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} TEST_PREFIX "${ARG_PREFIX}" TEST_FILTER "${ARG_FILTER}" DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 900)
 endfunction()
+
+# sf_package(target): the program goes into the relocatable package (scripts/package.sh), as bin/<target>.
+# Shared libraries are looked for in lib/ beside it first, also those that they need themselves
+# (RPATH, not RUNPATH).
+function(sf_package target)
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+  target_link_options(${target} PRIVATE -Wl,--disable-new-dtags)
+  install(TARGETS ${target} RUNTIME DESTINATION bin COMPONENT package)
+endfunction()

@@ -7,6 +7,15 @@
 
 namespace stemfabric::test {
 
+std::filesystem::path data_dir() {
+  const std::filesystem::path built_with = SF_TEST_DATA_DIR;
+  if (std::filesystem::exists(built_with)) {
+    return built_with;
+  }
+  const auto program = std::filesystem::read_symlink("/proc/self/exe");
+  return program.parent_path().parent_path() / "tests" / "data";
+}
+
 TempDir::TempDir() {
   std::string pattern =
       (std::filesystem::temp_directory_path() / "stemfabric-test-XXXXXX").string();

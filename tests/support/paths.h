@@ -7,7 +7,8 @@
 
 namespace stemfabric::test {
 
-inline std::filesystem::path data_dir() { return SF_TEST_DATA_DIR; }
+// tests/data of the source tree; where that is not, of the package that the program lies in.
+std::filesystem::path data_dir();
 
 // A fresh folder, removed with all its contents at the end of the scope.
 class TempDir {
