@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/oracles/linear_cases.h"
@@ -85,7 +86,7 @@ void check_backward_input(const LinearSizes& s, const LinearActivation& activati
                           const Layout& layout) {
   const auto dy = GuardedTensor::random({s.m, s.n}, 1, -1, 1, layout);
   const auto kernel = GuardedTensor::random({s.k, s.n}, 2, -1, 1, layout);
-  const auto saved = GuardedTensor::random({s.m, s.k}, 3, -2, 2, layout);
+  const auto saved = GuardedTensor::random({s.m, s.k}, 3, -2, 2, {.row_gap = layout.row_gap + 4});
   GuardedTensor dx = accumulate ? GuardedTensor::random({s.m, s.k}, 4, -1, 1, layout)
                                 : GuardedTensor({s.m, s.k}, DType::kF32, layout);
   const Values before = accumulate ? dx.values() : Values();
@@ -149,6 +150,28 @@ TEST_P(Linear, BackwardKernel) {
 // More tokens and columns than one round of packed B holds: k advances in several rounds.
 TEST(LinearSizesBeyondScratch, BackwardKernel) {
   check_backward_kernel({.m = 1100, .k = 3, .n = 2100}, true, {});
+}
+
+// More rows than the grid of a GPU's epilogue has threads for: it walks on.
+TEST(LinearManyRows, AllGetTheirActivation) {
+  constexpr int64_t kRows = 8 * 4096 + 5;
+  const auto x = GuardedTensor::random({kRows, 1}, 1);
+  const auto kernel = GuardedTensor::filled({1, 1}, DType::kF32, 1);
+  const auto dy = GuardedTensor::filled({kRows, 1}, DType::kF32, 1);
+  GuardedTensor y({kRows, 1}, DType::kF32);
+  GuardedTensor dx({kRows, 1}, DType::kF32);
+  linear_forward(
+      test_context(),
+      {.x = x.view(), .kernel = kernel.view(), .y = y.view(), .activation = Activation::kRelu});
+  linear_backward_input(test_context(), {.dy = dy.view(),
+                                         .kernel = kernel.view(),
+                                         .dx = dx.view(),
+                                         .input_activation = Activation::kRelu,
+                                         .saved = y.view()});
+  for (int64_t i = 0; i < kRows; ++i) {
+    ASSERT_EQ(y.get(i), std::max(x.get(i), 0.0)) << i;
+    ASSERT_EQ(dx.get(i), x.get(i) > 0 ? 1.0 : 0.0) << i;
+  }
 }
 
 TEST(LinearOracle, GradientsAgreeWithDifferences) {

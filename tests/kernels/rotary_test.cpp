@@ -21,7 +21,8 @@ class RotaryTest : public testing::TestWithParam<RotaryCase> {};
 INSTANTIATE_TEST_SUITE_P(
     Cases, RotaryTest,
     testing::Values(RotaryCase{"one", 1, 1, 1, 2}, RotaryCase{"odd", 2, 9, 3, 14},
-                    RotaryCase{"nine_rows", 3, 7, 3, 24}, RotaryCase{"snapshots", 3, 25, 4, 32},
+                    RotaryCase{"six_pairs", 2, 9, 2, 12}, RotaryCase{"nine_rows", 3, 7, 3, 24},
+                    RotaryCase{"snapshots", 3, 25, 4, 32},
                     RotaryCase{"strided", 2, 33, 2, 8, 500, {.order = {1, 2, 0, 3}, .row_gap = 5}},
                     RotaryCase{"strided_by_4", 2, 9, 5, 8, 500, {{1, 2, 0, 3}, 4}},
                     RotaryCase{"long", 1, 16384, 1, 10, 10000, {}, true}),

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -17,7 +18,7 @@ namespace {
 struct Problem {
   explicit Problem(const StemLossCase& c)
       : shape{c.s, c.b, c.t, c.o},
-        layout(c.strided ? Layout{.order = {1, 0, 2, 3}, .row_gap = 5} : Layout{}),
+        layout(c.strided ? Layout{.order = {1, 0, 2, 3}, .row_gap = c.row_gap} : Layout{}),
         prediction(GuardedTensor::random(shape, 1, -1, 1, layout)),
         target(GuardedTensor::random(shape, 2, -1, 1, layout)),
         target_mask(GuardedTensor::random_mask(shape, 3, 0.7, layout)),
@@ -26,7 +27,18 @@ struct Problem {
         gradient(shape, DType::kF32, layout),
         count(GuardedTensor::filled({c.s}, DType::kF64, 0)),
         loss(GuardedTensor::filled({c.s}, DType::kF64, 0)),
-        weighted(GuardedTensor::filled({c.s}, DType::kF64, 0)) {}
+        weighted(GuardedTensor::filled({c.s}, DType::kF64, 0)) {
+    vary(target_mask);
+    vary(key_mask);
+  }
+
+  // Present is what is not 0.
+  static void vary(GuardedTensor& mask) {
+    constexpr std::array kPresent = {1.0, 2.0, 128.0, 255.0};
+    for (int64_t i = 0; i < mask.elements(); ++i) {
+      mask.set(i, mask.get(i) == 0 ? 0 : kPresent[static_cast<std::size_t>(i % 4)]);
+    }
+  }
 
   StemCountArgs count_args(const StemLossCase& c) {
     return {.target_mask = c.target_mask ? target_mask.view() : ConstTensorView(),

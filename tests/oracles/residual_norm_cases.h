@@ -38,6 +38,7 @@ inline std::vector<ResidualNormCase> residual_norm_test_cases() {
       {"m1040_c4_p10", 1040, 4, 0.1, 7},
       {"m2048_c16_p10", 2048, 16, 0.1, 256, 0.0, true, true, true},
       {"m2048_c256_p10", 2048, 256, 0.1, 256, 0.0, true, true, true},
+      {"m1030_c260_p10", 1030, 260, 0.1, 100},
       {"m33000_c4_p10", 33000, 4, 0.1, 100, 0.0, true, true, true},
   };
 }

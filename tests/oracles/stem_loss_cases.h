@@ -14,6 +14,7 @@ struct StemLossCase {
   bool key_mask = true;
   bool weight = true;
   bool strided = false;  // prediction, target, mask and gradient lie as [B, S, T, O] with gaps
+  int64_t row_gap = 5;   // elements of a gap
   // Reads prediction, target and mask, writes the gradient.
   int64_t bytes() const { return s * b * t * o * (target_mask ? 13 : 12); }
 };
@@ -28,6 +29,8 @@ inline std::vector<StemLossCase> stem_loss_test_cases() {
       {"mask_o256", 6, 2, 9, 256, true, false, false},
       {"keys_o1024", 2, 3, 11, 1024, false, true, true},
       {"weight_o33", 6, 5, 2, 33, false, false, true, true},
+      {"gaps_align_rows_o13", 3, 2, 5, 13, true, true, true, true, 3},
+      {"gaps_align_rows_o29_plain", 3, 2, 5, 29, false, false, false, true, 3},
       {"long_rows", 1, 1, 3, 20001},
       {"m2048", 2, 8, 256, 17},
   };
