@@ -1,4 +1,4 @@
-// Products by cuBLASLt in float32. Never run on a GPU yet: docs/gpu.md.
+// Products by cuBLASLt in float32.
 //
 // The library counts columns first: to it a row-major C [m,n] is Cᵀ [n,m], and Cᵀ = Bᵀ·Aᵀ. So its
 // first operand is our B, its second our A, and its bias, one value per row of Cᵀ, is ours per
