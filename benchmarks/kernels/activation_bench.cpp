@@ -1,30 +1,31 @@
 // The elementwise activations on the six heads' hidden layer.
 #include "kernels/activation/activation.h"
 
+#include <fmt/core.h>
+
 #include <memory>
 
 #include "benchmarks/support/kernel_benchmark.h"
+#include "benchmarks/support/random_tensor.h"
 #include "tests/oracles/activation_oracle.h"
-#include "tests/support/op_harness.h"
 
 namespace stemfabric::benchmarks {
 namespace {
 
-constexpr int64_t kRows = 2048;
-constexpr int64_t kColumns = 1536;
-constexpr double kBytesOfOne = static_cast<double>(kRows * kColumns * 4);
-
 struct Data {
-  test::GuardedTensor x = test::GuardedTensor::random({kRows, kColumns}, 1, -4, 4);
-  test::GuardedTensor dy = test::GuardedTensor::random({kRows, kColumns}, 2);
-  test::GuardedTensor out{{kRows, kColumns}, DType::kF32};
+  Data(const ExecutionContext& ctx, const Shape& shape)
+      : x(random_tensor(ctx, shape, 1, -4, 4)),
+        dy(random_tensor(ctx, shape, 2)),
+        out(output_tensor(ctx, shape)) {}
+  Tensor x, dy, out;
 };
 
 template <typename T>
-std::vector<double> expected(const Data& data, bool gradient) {
-  const auto x = data.x.values();
-  const auto dy = data.dy.values();
+std::vector<double> expected(const ExecutionContext& ctx, const Data& data, bool gradient) {
+  const auto x = values_of(ctx, data.x);
+  const auto dy = values_of(ctx, data.dy);
   std::vector<double> out;
+  out.reserve(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
     const T at = static_cast<T>(x[i]);
     const T value = gradient
@@ -36,8 +37,8 @@ std::vector<double> expected(const Data& data, bool gradient) {
   return out;
 }
 
-std::function<void()> prepare(const ExecutionContext& ctx, bool gradient) {
-  auto data = std::make_shared<Data>();
+std::function<void()> prepare(const ExecutionContext& ctx, const Shape& shape, bool gradient) {
+  auto data = std::make_shared<Data>(ctx, shape);
   const std::function<void()> run = [&ctx, data, gradient] {
     if (gradient) {
       activation_backward(ctx, {.activation = Activation::kReluQuantum,
@@ -51,18 +52,31 @@ std::function<void()> prepare(const ExecutionContext& ctx, bool gradient) {
     }
   };
   run();
-  require_within_bound("relu_quantum", data->out.values(), expected<float>(*data, gradient),
-                       expected<double>(*data, gradient));
+  require_within_bound("relu_quantum", values_of(ctx, data->out),
+                       expected<float>(ctx, *data, gradient),
+                       expected<double>(ctx, *data, gradient));
   return run;
 }
 
-const bool kRegistered =
-    register_kernel({.name = "relu_quantum_forward/2048x1536/stemfabric",
-                     .bytes = 2 * kBytesOfOne,
-                     .prepare = [](const auto& ctx) { return prepare(ctx, false); }}) &&
-    register_kernel({.name = "relu_quantum_backward/2048x1536/stemfabric",
-                     .bytes = 3 * kBytesOfOne,
-                     .prepare = [](const auto& ctx) { return prepare(ctx, true); }});
+bool register_all() {
+  struct Size {
+    int64_t rows, columns;
+    RunsOn on;
+  };
+  for (const Size& size : {Size{2048, 1536, RunsOn::kAny}, Size{16384, 1536, RunsOn::kGpu}}) {
+    for (const bool gradient : {false, true}) {
+      const Shape shape{size.rows, size.columns};
+      register_kernel(
+          {.name = fmt::format("relu_quantum_{}/{}x{}/stemfabric",
+                               gradient ? "backward" : "forward", size.rows, size.columns),
+           .on = size.on,
+           .bytes = static_cast<double>(shape.elements() * 4 * (gradient ? 3 : 2)),
+           .prepare = [=](const auto& ctx) { return prepare(ctx, shape, gradient); }});
+    }
+  }
+  return true;
+}
+const bool kRegistered = register_all();
 
 }  // namespace
 }  // namespace stemfabric::benchmarks

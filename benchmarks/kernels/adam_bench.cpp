@@ -12,29 +12,30 @@ namespace stemfabric::benchmarks {
 namespace {
 
 struct Data {
-  explicit Data(int64_t n)
-      : parameter(random_tensor({n}, 1)),
-        gradient(random_tensor({n}, 2)),
-        m(random_tensor({n}, 3)),
-        v(random_tensor({n}, 4, 0, 1)) {}
+  Data(const ExecutionContext& ctx, int64_t n)
+      : parameter(random_tensor(ctx, {n}, 1)),
+        gradient(random_tensor(ctx, {n}, 2)),
+        m(random_tensor(ctx, {n}, 3)),
+        v(random_tensor(ctx, {n}, 4, 0, 1)) {}
   Tensor parameter, gradient, m, v;
 };
 
 template <typename T>
-std::vector<double> expected(const Data& data, const AdamArgs& args) {
+std::vector<double> expected(const ExecutionContext& ctx, const Data& data, const AdamArgs& args) {
   test::AdamState<T> state;
-  const auto copy = [](const Tensor& tensor, std::vector<T>& to) {
-    to.assign(tensor.as<float>(), tensor.as<float>() + tensor.elements());
+  const auto copy = [&](const Tensor& tensor, std::vector<T>& to) {
+    const auto values = values_of(ctx, tensor);
+    to.assign(values.begin(), values.end());
   };
   copy(data.parameter, state.parameter);
   copy(data.m, state.m);
   copy(data.v, state.v);
-  test::adam_oracle(state, values_of(data.gradient), args);
+  test::adam_oracle(state, values_of(ctx, data.gradient), args);
   return {state.parameter.begin(), state.parameter.end()};
 }
 
 std::function<void()> prepare(const ExecutionContext& ctx, const test::AdamCase& c) {
-  auto data = std::make_shared<Data>(c.n);
+  auto data = std::make_shared<Data>(ctx, c.n);
   const AdamArgs args = {.parameter = data->parameter.view(),
                          .m = data->m.view(),
                          .v = data->v.view(),
@@ -43,19 +44,25 @@ std::function<void()> prepare(const ExecutionContext& ctx, const test::AdamCase&
                          .weight_decay = c.weight_decay,
                          .decoupled = c.decoupled,
                          .form = c.form};
-  const auto oracle = expected<double>(*data, args);
-  const auto naive = expected<float>(*data, args);
+  const auto oracle = expected<double>(ctx, *data, args);
+  const auto naive = expected<float>(ctx, *data, args);
   adam_step(ctx, args);
-  require_within_bound("adam", values_of(data->parameter), naive, oracle);
+  require_within_bound("adam", values_of(ctx, data->parameter), naive, oracle);
   return [&ctx, data, args] { adam_step(ctx, args); };
 }
 
-bool register_all() {
-  for (const test::AdamCase& c : test::adam_benchmark_cases()) {
+void register_cases(const std::vector<test::AdamCase>& cases, RunsOn on) {
+  for (const test::AdamCase& c : cases) {
     register_kernel({.name = "adam/" + c.name + "/stemfabric",
+                     .on = on,
                      .bytes = static_cast<double>(c.bytes()),
                      .prepare = [c](const auto& ctx) { return prepare(ctx, c); }});
   }
+}
+
+bool register_all() {
+  register_cases(test::adam_benchmark_cases(), RunsOn::kAny);
+  register_cases(test::adam_gpu_benchmark_cases(), RunsOn::kGpu);
   return true;
 }
 const bool kRegistered = register_all();

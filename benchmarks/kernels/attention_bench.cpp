@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "benchmarks/support/kernel_benchmark.h"
+#include "benchmarks/support/random_tensor.h"
 #include "tests/oracles/attention_cases.h"
 #include "tests/support/attention_run.h"
 
@@ -12,7 +13,68 @@ namespace {
 
 using test::AttentionCase;
 using test::AttentionProblem;
-using test::AttentionRun;
+
+struct Data {
+  Data(const ExecutionContext& ctx, const AttentionProblem& p, const DropoutConfig& with_dropout)
+      : shape{p.batch, p.tokens, p.heads, p.dim},
+        config{p.activation, static_cast<float>(p.alpha), static_cast<float>(p.beta),
+               static_cast<float>(p.gamma)},
+        dropout(with_dropout),
+        q(tensor_of(ctx, shape, p.q)),
+        k(tensor_of(ctx, shape, p.k)),
+        v(tensor_of(ctx, shape, p.v)),
+        d_o(tensor_of(ctx, shape, p.d_o)),
+        o(output_tensor(ctx, shape)),
+        o2(output_tensor(ctx, shape)),
+        u(output_tensor(ctx, shape)),
+        stats(output_tensor(ctx, {p.batch, p.heads, p.tokens, 4})),
+        dq(output_tensor(ctx, shape)),
+        dk(output_tensor(ctx, shape)),
+        dv(output_tensor(ctx, shape)) {}
+
+  void inference(const ExecutionContext& ctx) { attention_forward(ctx, forward_args()); }
+  void forward(const ExecutionContext& ctx) {
+    AttentionForwardArgs args = forward_args();
+    args.o2 = o2.view();
+    args.u = u.view();
+    args.stats = stats.view();
+    attention_forward(ctx, args);
+  }
+  void backward(const ExecutionContext& ctx) {
+    AttentionBackwardArgs args;
+    args.config = config;
+    args.q = q.view();
+    args.k = k.view();
+    args.v = v.view();
+    args.o = o.view();
+    args.o2 = o2.view();
+    args.u = u.view();
+    args.stats = stats.view();
+    args.d_o = d_o.view();
+    args.dq = dq.view();
+    args.dk = dk.view();
+    args.dv = dv.view();
+    args.dropout = dropout;
+    attention_backward(ctx, args);
+  }
+
+  Shape shape;
+  AttentionConfig config;
+  DropoutConfig dropout;
+  Tensor q, k, v, d_o, o, o2, u, stats, dq, dk, dv;
+
+ private:
+  AttentionForwardArgs forward_args() {
+    AttentionForwardArgs args;
+    args.config = config;
+    args.q = q.view();
+    args.k = k.view();
+    args.v = v.view();
+    args.o = o.view();
+    args.dropout = dropout;
+    return args;
+  }
+};
 
 // Three query rows of every head are verified. With dO = 0 in all others, they alone make the
 // gradients.
@@ -20,9 +82,12 @@ void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProble
             const DropoutConfig& dropout) {
   p.rows = {0, p.tokens / 2, p.tokens - 1};
   const int64_t row = p.heads * p.dim;
-  for (int64_t i = 0; i < static_cast<int64_t>(p.d_o.size()); ++i) {
+  const auto is_verified = [&](int64_t i) {
     const int64_t t = i / row % p.tokens;
-    if (t != p.rows[0] && t != p.rows[1] && t != p.rows[2]) {
+    return t == p.rows[0] || t == p.rows[1] || t == p.rows[2];
+  };
+  for (int64_t i = 0; i < static_cast<int64_t>(p.d_o.size()); ++i) {
+    if (!is_verified(i)) {
       p.d_o[static_cast<std::size_t>(i)] = 0.0;
     }
   }
@@ -30,53 +95,66 @@ void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProble
     p.keep = test::attention_keep_oracle(dropout, p.batch, p.heads, p.tokens);
     p.keep_scale = dropout_scale(c.dropout);
   }
-  AttentionRun run(p, dropout);
-  run.run(ctx);
+  Data data(ctx, p, dropout);
+  data.forward(ctx);
+  data.backward(ctx);
   const auto oracle = test::attention_oracle<double>(p);
   const auto naive = test::attention_oracle<float>(p);
-  std::vector<double> o = run.o.values();
+  std::vector<double> o = values_of(ctx, data.o);
   for (std::size_t i = 0; i < o.size(); ++i) {
-    const int64_t t = static_cast<int64_t>(i) / row % p.tokens;
-    o[i] = t == p.rows[0] || t == p.rows[1] || t == p.rows[2] ? o[i] : 0.0;
+    o[i] = is_verified(static_cast<int64_t>(i)) ? o[i] : 0.0;
   }
   require_within_bound(c.name + " o", o, test::widen(naive.o), oracle.o);
-  require_within_bound(c.name + " dq", run.dq.values(), test::widen(naive.dq), oracle.dq);
-  require_within_bound(c.name + " dk", run.dk.values(), test::widen(naive.dk), oracle.dk);
-  require_within_bound(c.name + " dv", run.dv.values(), test::widen(naive.dv), oracle.dv);
+  require_within_bound(c.name + " dq", values_of(ctx, data.dq), test::widen(naive.dq), oracle.dq);
+  require_within_bound(c.name + " dk", values_of(ctx, data.dk), test::widen(naive.dk), oracle.dk);
+  require_within_bound(c.name + " dv", values_of(ctx, data.dv), test::widen(naive.dv), oracle.dv);
 }
 
-using Pass = void (AttentionRun::*)(const ExecutionContext&);
+struct Pass {
+  const char* name;
+  void (Data::*run)(const ExecutionContext&);
+  double (AttentionCase::*flops)() const;
+  int64_t arrays;  // of q's size, read or written
+  bool with_stats;
+};
+constexpr Pass kPasses[] = {
+    {"attention_inference/", &Data::inference, &AttentionCase::forward_flops, 4, false},
+    {"attention_forward/", &Data::forward, &AttentionCase::forward_flops, 6, true},
+    {"attention_backward/", &Data::backward, &AttentionCase::backward_flops, 10, true}};
 
-std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ctx, Pass pass) {
+double bytes_of(const AttentionCase& c, const Pass& pass) {
+  const int64_t rows = c.batch * c.tokens * c.heads;
+  return static_cast<double>(4 * rows * (pass.arrays * c.dim + (pass.with_stats ? 4 : 0)));
+}
+
+std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ctx,
+                              const Pass& pass) {
   const DropoutConfig dropout{.p = c.dropout, .key = philox_launch_key(1, 2, 3, 1)};
   const AttentionProblem p =
       test::random_attention_problem(c.activation, c.batch, c.tokens, c.heads, c.dim, 1);
   verify(c, ctx, p, dropout);
-  auto run = std::make_shared<AttentionRun>(p, dropout);
-  run->forward(ctx);
-  return [&ctx, run, pass] { (run.get()->*pass)(ctx); };
+  auto data = std::make_shared<Data>(ctx, p, dropout);
+  data->forward(ctx);
+  return [&ctx, data, run = pass.run] { (data.get()->*run)(ctx); };
+}
+
+void register_cases(const std::vector<AttentionCase>& cases, RunsOn on) {
+  for (const AttentionCase& c : cases) {
+    for (const Pass& pass : kPasses) {
+      register_kernel({.name = pass.name + c.name + "/stemfabric",
+                       .on = on,
+                       .flops = (c.*pass.flops)(),
+                       .bytes = bytes_of(c, pass),
+                       .prepare = [c, &pass](const auto& ctx) { return prepare(c, ctx, pass); }});
+    }
+  }
 }
 
 bool register_all() {
-  struct Op {
-    const char* name;
-    Pass pass;
-    double (AttentionCase::*flops)() const;
-  };
-  const Op ops[] = {
-      {"attention_inference/", &AttentionRun::inference, &AttentionCase::forward_flops},
-      {"attention_forward/", &AttentionRun::forward, &AttentionCase::forward_flops},
-      {"attention_backward/", &AttentionRun::backward, &AttentionCase::backward_flops}};
-  for (const AttentionCase& c : test::attention_benchmark_cases()) {
-    for (const Op& op : ops) {
-      register_kernel({.name = op.name + c.name + "/stemfabric",
-                       .flops = (c.*op.flops)(),
-                       .prepare = [c, op](const auto& ctx) { return prepare(c, ctx, op.pass); }});
-    }
-  }
+  register_cases(test::attention_benchmark_cases(), RunsOn::kAny);
+  register_cases(test::attention_gpu_benchmark_cases(), RunsOn::kGpu);
   return true;
 }
-
 const bool kRegistered = register_all();
 
 }  // namespace

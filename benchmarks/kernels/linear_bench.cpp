@@ -8,9 +8,10 @@
 
 #include "benchmarks/support/kernel_benchmark.h"
 #include "benchmarks/support/peer_openblas.h"
+#include "benchmarks/support/random_tensor.h"
 #include "tests/oracles/linear_cases.h"
 #include "tests/oracles/linear_oracle.h"
-#include "tests/support/op_harness.h"
+#include "tests/support/tolerance.h"
 
 namespace stemfabric::benchmarks {
 namespace {
@@ -19,43 +20,16 @@ using test::LinearCase;
 using test::LinearSizes;
 using Values = std::vector<double>;
 
-Tensor random_tensor(const Shape& shape, uint64_t seed) {
-  Tensor tensor(shape, DType::kF32);
-  const auto values = test::GuardedTensor::random(shape, seed).values();
-  std::copy(values.begin(), values.end(), tensor.as<float>());
-  return tensor;
-}
-
-// Every step-th row (or column) of a matrix: enough to verify a result.
-Values some_rows(const Tensor& tensor, int64_t step) {
-  Values out;
-  for (int64_t r = 0; r < tensor.shape()[0]; r += step) {
-    const float* row = tensor.as<float>() + r * tensor.shape()[1];
-    out.insert(out.end(), row, row + tensor.shape()[1]);
-  }
-  return out;
-}
-Values some_columns(const Tensor& tensor, int64_t step) {
-  Values out;
-  for (int64_t i = 0; i < tensor.elements(); ++i) {
-    if (i % tensor.shape()[1] % step == 0) {
-      out.push_back(static_cast<double>(tensor.as<float>()[i]));
-    }
-  }
-  return out;
-}
-Values all(const Tensor& tensor) { return some_rows(tensor, 1); }
-
 struct Layer {
-  explicit Layer(const LinearCase& c)
-      : x(random_tensor({c.m, c.k}, 1)),
-        kernel(random_tensor({c.k, c.n}, 2)),
-        bias(random_tensor({1, c.n}, 3)),
-        dy(random_tensor({c.m, c.n}, 4)),
-        y(random_tensor({c.m, c.n}, 5)),
-        dx(random_tensor({c.m, c.k}, 6)),
-        dkernel(Tensor::zeros({c.k, c.n}, DType::kF32)),
-        dbias(Tensor::zeros({1, c.n}, DType::kF32)) {}
+  Layer(const ExecutionContext& ctx, const LinearCase& c)
+      : x(random_tensor(ctx, {c.m, c.k}, 1)),
+        kernel(random_tensor(ctx, {c.k, c.n}, 2)),
+        bias(random_tensor(ctx, {1, c.n}, 3)),
+        dy(random_tensor(ctx, {c.m, c.n}, 4)),
+        y(output_tensor(ctx, {c.m, c.n})),
+        dx(output_tensor(ctx, {c.m, c.k})),
+        dkernel(zero_tensor(ctx, {c.k, c.n})),
+        dbias(zero_tensor(ctx, {1, c.n})) {}
   Tensor x, kernel, bias, dy, y, dx, dkernel, dbias;
 };
 
@@ -65,7 +39,7 @@ int64_t taken(int64_t n) { return (n + kStep - 1) / kStep; }
 using Run = std::function<void()>;
 
 Run prepare_forward(const LinearCase& c, const ExecutionContext& ctx) {
-  auto layer = std::make_shared<Layer>(c);
+  auto layer = std::make_shared<Layer>(ctx, c);
   const Run run = [&ctx, layer, n = c.n] {
     linear_forward(ctx, {.x = layer->x.view(),
                          .kernel = layer->kernel.view(),
@@ -75,18 +49,18 @@ Run prepare_forward(const LinearCase& c, const ExecutionContext& ctx) {
   };
   run();
   const LinearSizes some{taken(c.m), c.k, c.n};
-  const Values x = some_rows(layer->x, kStep);
+  const Values x = some_rows(ctx, layer->x, kStep);
   const test::LinearActivation relu{Activation::kRelu, {}};
-  const auto naive =
-      test::linear_forward_oracle<float>(some, x, all(layer->kernel), all(layer->bias), {}, relu);
-  const auto oracle =
-      test::linear_forward_oracle<double>(some, x, all(layer->kernel), all(layer->bias), {}, relu);
-  require_within_bound(c.name, some_rows(layer->y, kStep), test::widen(naive.y), oracle.y);
+  const auto naive = test::linear_forward_oracle<float>(some, x, values_of(ctx, layer->kernel),
+                                                        values_of(ctx, layer->bias), {}, relu);
+  const auto oracle = test::linear_forward_oracle<double>(some, x, values_of(ctx, layer->kernel),
+                                                          values_of(ctx, layer->bias), {}, relu);
+  require_within_bound(c.name, some_rows(ctx, layer->y, kStep), test::widen(naive.y), oracle.y);
   return run;
 }
 
 Run prepare_backward_input(const LinearCase& c, const ExecutionContext& ctx) {
-  auto layer = std::make_shared<Layer>(c);
+  auto layer = std::make_shared<Layer>(ctx, c);
   const Run run = [&ctx, layer] {
     linear_backward_input(ctx, {.dy = layer->dy.view(),
                                 .kernel = layer->kernel.view(),
@@ -96,19 +70,19 @@ Run prepare_backward_input(const LinearCase& c, const ExecutionContext& ctx) {
   };
   run();
   const LinearSizes some{taken(c.m), c.k, c.n};
-  const Values dy = some_rows(layer->dy, kStep);
-  const Values saved = some_rows(layer->x, kStep);
+  const Values dy = some_rows(ctx, layer->dy, kStep);
+  const Values saved = some_rows(ctx, layer->x, kStep);
   const test::LinearActivation relu{Activation::kRelu, {}};
-  const auto naive =
-      test::linear_backward_input_oracle<float>(some, dy, all(layer->kernel), saved, relu, {});
-  const auto oracle =
-      test::linear_backward_input_oracle<double>(some, dy, all(layer->kernel), saved, relu, {});
-  require_within_bound(c.name, some_rows(layer->dx, kStep), test::widen(naive), oracle);
+  const auto naive = test::linear_backward_input_oracle<float>(
+      some, dy, values_of(ctx, layer->kernel), saved, relu, {});
+  const auto oracle = test::linear_backward_input_oracle<double>(
+      some, dy, values_of(ctx, layer->kernel), saved, relu, {});
+  require_within_bound(c.name, some_rows(ctx, layer->dx, kStep), test::widen(naive), oracle);
   return run;
 }
 
 Run prepare_backward_kernel(const LinearCase& c, const ExecutionContext& ctx) {
-  auto layer = std::make_shared<Layer>(c);
+  auto layer = std::make_shared<Layer>(ctx, c);
   const Run run = [&ctx, layer, n = c.n] {
     linear_backward_kernel(ctx, {.x = layer->x.view(),
                                  .dy = layer->dy.view(),
@@ -117,23 +91,24 @@ Run prepare_backward_kernel(const LinearCase& c, const ExecutionContext& ctx) {
   };
   run();
   const LinearSizes some{c.m, taken(c.k), c.n};
-  const Values x = some_columns(layer->x, kStep);
+  const Values x = some_columns(ctx, layer->x, kStep);
   const Values zero_kernel(static_cast<std::size_t>(some.k * c.n), 0.0);
   const Values zero_bias(static_cast<std::size_t>(c.n), 0.0);
-  const auto naive =
-      test::linear_backward_kernel_oracle<float>(some, x, all(layer->dy), zero_kernel, zero_bias);
-  const auto oracle =
-      test::linear_backward_kernel_oracle<double>(some, x, all(layer->dy), zero_kernel, zero_bias);
-  require_within_bound(c.name, some_rows(layer->dkernel, kStep), test::widen(naive.dkernel),
+  const auto naive = test::linear_backward_kernel_oracle<float>(some, x, values_of(ctx, layer->dy),
+                                                                zero_kernel, zero_bias);
+  const auto oracle = test::linear_backward_kernel_oracle<double>(
+      some, x, values_of(ctx, layer->dy), zero_kernel, zero_bias);
+  require_within_bound(c.name, some_rows(ctx, layer->dkernel, kStep), test::widen(naive.dkernel),
                        oracle.dkernel);
-  require_within_bound(c.name, all(layer->dbias), test::widen(naive.dbias), oracle.dbias);
+  require_within_bound(c.name, values_of(ctx, layer->dbias), test::widen(naive.dbias),
+                       oracle.dbias);
   return run;
 }
 
 // The same product by OpenBLAS.
 enum class Product { kForward, kBackwardInput, kBackwardKernel };
-Run prepare_openblas(const LinearCase& c, Product product) {
-  auto layer = std::make_shared<Layer>(c);
+Run prepare_openblas(const LinearCase& c, const ExecutionContext& ctx, Product product) {
+  auto layer = std::make_shared<Layer>(ctx, c);
   Layer& l = *layer;
   SgemmArgs args{};
   switch (product) {
@@ -153,32 +128,55 @@ Run prepare_openblas(const LinearCase& c, Product product) {
   return [layer, args] { openblas_sgemm(args); };
 }
 
-bool register_all() {
-  struct Op {
-    const char* name;
-    Product product;
-    Run (*prepare)(const LinearCase&, const ExecutionContext&);
-  };
-  const Op ops[] = {
-      {"linear_forward", Product::kForward, prepare_forward},
-      {"linear_backward_input", Product::kBackwardInput, prepare_backward_input},
-      {"linear_backward_kernel", Product::kBackwardKernel, prepare_backward_kernel},
-  };
-  for (const Op& op : ops) {
-    for (const LinearCase& c : test::default_model_linear_cases()) {
-      const auto name = fmt::format("{}/{}/{}x{}x{}", op.name, c.name, c.m, c.k, c.n);
-      register_kernel(
-          {.name = name + "/stemfabric",
-           .flops = c.flops(),
-           .prepare = [op, c](const ExecutionContext& ctx) { return op.prepare(c, ctx); }});
-      if (have_openblas()) {
-        register_kernel({.name = name + "/openblas",
-                         .flops = c.flops(),
-                         .prepare = [op, c](const ExecutionContext&) {
-                           return prepare_openblas(c, op.product);
-                         }});
-      }
+// Bytes read and written at least: operands, result, bias or its gradient, the saved activation.
+double bytes_of(const LinearCase& c, Product product) {
+  const int64_t x = c.m * c.k, kernel = c.k * c.n, y = c.m * c.n;
+  switch (product) {
+    case Product::kForward:
+      return static_cast<double>(4 * (x + kernel + c.n + y));
+    case Product::kBackwardInput:
+      return static_cast<double>(4 * (y + kernel + 2 * x));
+    case Product::kBackwardKernel:
+      return static_cast<double>(4 * (x + y + 2 * kernel + 2 * c.n));
+  }
+  return 0;
+}
+
+struct Op {
+  const char* name;
+  Product product;
+  Run (*prepare)(const LinearCase&, const ExecutionContext&);
+};
+constexpr Op kOps[] = {
+    {"linear_forward", Product::kForward, prepare_forward},
+    {"linear_backward_input", Product::kBackwardInput, prepare_backward_input},
+    {"linear_backward_kernel", Product::kBackwardKernel, prepare_backward_kernel},
+};
+
+void register_cases(const Op& op, const std::vector<LinearCase>& cases, RunsOn on) {
+  for (const LinearCase& c : cases) {
+    const auto name = fmt::format("{}/{}/{}x{}x{}", op.name, c.name, c.m, c.k, c.n);
+    register_kernel(
+        {.name = name + "/stemfabric",
+         .on = on,
+         .flops = c.flops(),
+         .bytes = bytes_of(c, op.product),
+         .prepare = [op, c](const ExecutionContext& ctx) { return op.prepare(c, ctx); }});
+    if (on == RunsOn::kAny && have_openblas()) {
+      register_kernel({.name = name + "/openblas",
+                       .on = RunsOn::kCpu,
+                       .flops = c.flops(),
+                       .prepare = [op, c](const ExecutionContext& ctx) {
+                         return prepare_openblas(c, ctx, op.product);
+                       }});
     }
+  }
+}
+
+bool register_all() {
+  for (const Op& op : kOps) {
+    register_cases(op, test::default_model_linear_cases(), RunsOn::kAny);
+    register_cases(op, test::gpu_linear_cases(), RunsOn::kGpu);
   }
   return true;
 }

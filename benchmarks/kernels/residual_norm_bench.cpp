@@ -7,31 +7,32 @@
 #include "benchmarks/support/random_tensor.h"
 #include "tests/oracles/residual_norm_cases.h"
 #include "tests/oracles/residual_norm_oracle.h"
+#include "tests/support/tolerance.h"
 
 namespace stemfabric::benchmarks {
 namespace {
 
 struct Data {
-  explicit Data(const test::ResidualNormCase& c)
+  Data(const ExecutionContext& ctx, const test::ResidualNormCase& c)
       : shape{.m = c.m,
               .c = c.c,
               .tokens_per_sample = c.tokens,
               .epsilon = static_cast<double>(1e-5f),
               .dropout = {.p = static_cast<float>(c.dropout),
                           .key = philox_launch_key(42, 3, 1, 2)}},
-        x(random_tensor({c.m, c.c}, 1)),
-        residual(random_tensor({c.m, c.c}, 2)),
-        gamma(random_tensor({c.c}, 3, 0.5, 1.5)),
-        beta(random_tensor({c.c}, 4)),
-        dy(random_tensor({c.m, c.c}, 5)),
-        sum({c.m, c.c}, DType::kF32),
-        y({c.m, c.c}, DType::kF32),
-        mean({c.m}, DType::kF32),
-        rstd({c.m}, DType::kF32),
-        dresidual({c.m, c.c}, DType::kF32),
-        dx({c.m, c.c}, DType::kF32),
-        dgamma(Tensor::zeros({c.c}, DType::kF32)),
-        dbeta(Tensor::zeros({c.c}, DType::kF32)) {}
+        x(random_tensor(ctx, {c.m, c.c}, 1)),
+        residual(random_tensor(ctx, {c.m, c.c}, 2)),
+        gamma(random_tensor(ctx, {c.c}, 3, 0.5, 1.5)),
+        beta(random_tensor(ctx, {c.c}, 4)),
+        dy(random_tensor(ctx, {c.m, c.c}, 5)),
+        sum(output_tensor(ctx, {c.m, c.c})),
+        y(output_tensor(ctx, {c.m, c.c})),
+        mean(output_tensor(ctx, {c.m})),
+        rstd(output_tensor(ctx, {c.m})),
+        dresidual(output_tensor(ctx, {c.m, c.c})),
+        dx(output_tensor(ctx, {c.m, c.c})),
+        dgamma(zero_tensor(ctx, {c.c})),
+        dbeta(zero_tensor(ctx, {c.c})) {}
 
   void forward(const ExecutionContext& ctx) {
     residual_norm_forward(ctx, {.x = x.view(),
@@ -64,39 +65,47 @@ struct Data {
 };
 
 template <typename T>
-std::vector<double> expected(const Data& data, bool gradient) {
+std::vector<double> expected(const ExecutionContext& ctx, const Data& data, bool gradient) {
   if (gradient) {
     return test::widen(test::residual_norm_gradient_oracle<T>(
-                           data.shape, values_of(data.dy), {}, values_of(data.sum),
-                           values_of(data.mean), values_of(data.rstd), values_of(data.gamma))
+                           data.shape, values_of(ctx, data.dy), {}, values_of(ctx, data.sum),
+                           values_of(ctx, data.mean), values_of(ctx, data.rstd),
+                           values_of(ctx, data.gamma))
                            .dx);
   }
-  return test::widen(test::residual_norm_oracle<T>(data.shape, values_of(data.x),
-                                                   values_of(data.residual), values_of(data.gamma),
-                                                   values_of(data.beta))
+  return test::widen(test::residual_norm_oracle<T>(
+                         data.shape, values_of(ctx, data.x), values_of(ctx, data.residual),
+                         values_of(ctx, data.gamma), values_of(ctx, data.beta))
                          .y);
 }
 
 std::function<void()> prepare(const ExecutionContext& ctx, const test::ResidualNormCase& c,
                               bool gradient) {
-  auto data = std::make_shared<Data>(c);
+  auto data = std::make_shared<Data>(ctx, c);
   data->forward(ctx);
   data->backward(ctx);
-  require_within_bound(c.name, values_of(gradient ? data->dx : data->y),
-                       expected<float>(*data, gradient), expected<double>(*data, gradient));
+  require_within_bound(c.name, values_of(ctx, gradient ? data->dx : data->y),
+                       expected<float>(ctx, *data, gradient),
+                       expected<double>(ctx, *data, gradient));
   return [&ctx, data, gradient] { gradient ? data->backward(ctx) : data->forward(ctx); };
 }
 
-bool register_all() {
-  for (const test::ResidualNormCase& c : test::residual_norm_benchmark_cases()) {
+void register_cases(const std::vector<test::ResidualNormCase>& cases, RunsOn on) {
+  for (const test::ResidualNormCase& c : cases) {
     for (const bool gradient : {false, true}) {
       register_kernel(
           {.name = (gradient ? "residual_norm_backward/" : "residual_norm_forward/") + c.name +
                    "/stemfabric",
+           .on = on,
            .bytes = static_cast<double>(c.bytes()),
            .prepare = [c, gradient](const auto& ctx) { return prepare(ctx, c, gradient); }});
     }
   }
+}
+
+bool register_all() {
+  register_cases(test::residual_norm_benchmark_cases(), RunsOn::kAny);
+  register_cases(test::residual_norm_gpu_benchmark_cases(), RunsOn::kGpu);
   return true;
 }
 const bool kRegistered = register_all();

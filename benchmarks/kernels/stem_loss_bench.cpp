@@ -12,21 +12,16 @@ namespace stemfabric::benchmarks {
 namespace {
 
 struct Data {
-  explicit Data(const test::StemLossCase& c)
+  Data(const ExecutionContext& ctx, const test::StemLossCase& c)
       : shape{c.s, c.b, c.t, c.o},
         masked(c.target_mask),
-        prediction(random_tensor(shape, 1)),
-        target(random_tensor(shape, 2)),
-        mask(shape, DType::kU8),
-        gradient(shape, DType::kF32),
-        count(Tensor::zeros({c.s}, DType::kF64)),
-        loss(Tensor::zeros({c.s}, DType::kF64)),
-        weighted(Tensor::zeros({c.s}, DType::kF64)) {
-    const auto ones = test::GuardedTensor::random_mask(shape, 3, 0.7).values();
-    for (std::size_t i = 0; i < ones.size(); ++i) {
-      mask.as<uint8_t>()[i] = ones[i] != 0 ? 1 : 0;
-    }
-  }
+        prediction(random_tensor(ctx, shape, 1)),
+        target(random_tensor(ctx, shape, 2)),
+        mask(random_mask(ctx, shape, 3, 0.7)),
+        gradient(output_tensor(ctx, shape)),
+        count(zero_tensor(ctx, {c.s}, DType::kF64)),
+        loss(zero_tensor(ctx, {c.s}, DType::kF64)),
+        weighted(zero_tensor(ctx, {c.s}, DType::kF64)) {}
   ConstTensorView target_mask() const { return masked ? mask.view() : ConstTensorView(); }
   void run(const ExecutionContext& ctx) {
     stem_loss(ctx, {.prediction = prediction.view(),
@@ -37,15 +32,14 @@ struct Data {
                     .loss = loss.view(),
                     .weighted = weighted.view()});
   }
-  test::StemLossInput input() const {
+  test::StemLossInput input(const ExecutionContext& ctx) const {
     return {shape[0],
             shape[1],
             shape[2],
             shape[3],
-            values_of(prediction),
-            values_of(target),
-            masked ? std::vector<double>(mask.as<uint8_t>(), mask.as<uint8_t>() + mask.elements())
-                   : std::vector<double>{},
+            values_of(ctx, prediction),
+            values_of(ctx, target),
+            masked ? values_of(ctx, mask) : std::vector<double>{},
             {},
             {}};
   }
@@ -56,23 +50,29 @@ struct Data {
 };
 
 std::function<void()> prepare(const ExecutionContext& ctx, const test::StemLossCase& c) {
-  auto data = std::make_shared<Data>(c);
+  auto data = std::make_shared<Data>(ctx, c);
   stem_count(
       ctx, {.target_mask = data->target_mask(), .shape = data->shape, .count = data->count.view()});
   data->run(ctx);
-  const auto oracle = test::stem_loss_oracle<double>(data->input());
-  const auto naive = test::stem_loss_oracle<float>(data->input());
-  require_within_bound("gradient", values_of(data->gradient), naive.gradient, oracle.gradient);
-  require_within_bound("loss", values_of(data->loss), naive.loss, oracle.loss);
+  const auto oracle = test::stem_loss_oracle<double>(data->input(ctx));
+  const auto naive = test::stem_loss_oracle<float>(data->input(ctx));
+  require_within_bound("gradient", values_of(ctx, data->gradient), naive.gradient, oracle.gradient);
+  require_within_bound("loss", values_of(ctx, data->loss), naive.loss, oracle.loss);
   return [&ctx, data] { data->run(ctx); };
 }
 
-bool register_all() {
-  for (const test::StemLossCase& c : test::stem_loss_benchmark_cases()) {
+void register_cases(const std::vector<test::StemLossCase>& cases, RunsOn on) {
+  for (const test::StemLossCase& c : cases) {
     register_kernel({.name = "stem_loss/" + c.name + "/stemfabric",
+                     .on = on,
                      .bytes = static_cast<double>(c.bytes()),
                      .prepare = [c](const auto& ctx) { return prepare(ctx, c); }});
   }
+}
+
+bool register_all() {
+  register_cases(test::stem_loss_benchmark_cases(), RunsOn::kAny);
+  register_cases(test::stem_loss_gpu_benchmark_cases(), RunsOn::kGpu);
   return true;
 }
 const bool kRegistered = register_all();

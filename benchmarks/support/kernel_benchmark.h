@@ -4,16 +4,17 @@
 //       .name = "adam/n:1000000/stemfabric",
 //       .bytes = 28e6,                                  // of one call; or .flops
 //       .prepare = [](const ExecutionContext& ctx) -> std::function<void()> {
-//         auto data = std::make_shared<Data>();         // inputs, outputs
+//         auto data = std::make_shared<Data>(ctx);      // random_tensor.h: on the device of ctx
 //         run_once(ctx, *data);
-//         require_within_bound("adam", result, naive, oracle);   // throws: the program fails
+//         require_within_bound("adam", values_of(ctx, data->result), naive, oracle);  // throws
 //         return [&ctx, data] { run_once(ctx, *data); };         // what is timed
 //       }});
 //
 // A case is prepared only if the filter selects it, and timed only after its result was found
-// right.
+// right; one that throws is reported as an error, and the program fails after the others.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
@@ -22,10 +23,13 @@
 
 namespace stemfabric::benchmarks {
 
+enum class RunsOn : uint8_t { kAny, kCpu, kGpu };  // kGpu: sizes that fill one
+
 struct KernelCase {
   std::string name;  // "op/shape/implementation"
-  double flops = 0;  // floating-point operations of one call, if they are what limits it
-  double bytes = 0;  // bytes read and written by one call at least, if they are
+  RunsOn on = RunsOn::kAny;
+  double flops = 0;  // floating-point operations of one call, where they can be what limits it
+  double bytes = 0;  // bytes that one call reads and writes at least, where they can be
   std::function<std::function<void()>(const ExecutionContext& ctx)> prepare;
 };
 

@@ -7,6 +7,11 @@
 #include <limits>
 #include <vector>
 
+#include "benchmarks/support/cold_timer.h"
+#include "benchmarks/support/random_tensor.h"
+#include "kernels/linear/linear.h"
+#include "runtime/core/check.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "benchmarks/support/machine_peak.cpp"  // once for each target
 #include <hwy/foreach_target.h>
@@ -65,9 +70,7 @@ double seconds_of(const std::function<void()>& body) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-}  // namespace
-
-MachinePeak measure_machine_peak(const ExecutionContext& ctx) {
+MachinePeak measure_cpu_peak(const ExecutionContext& ctx) {
   const int threads = ctx.threads().threads();
   double best_flops = 0;
   for (int repeat = 0; repeat < 40; ++repeat) {
@@ -92,7 +95,44 @@ MachinePeak measure_machine_peak(const ExecutionContext& ctx) {
     });
     best_bytes = std::max(best_bytes, 2.0 * static_cast<double>(kBytes) / seconds);
   }
-  return {HWY_DYNAMIC_DISPATCH(simd_name)(), best_flops * threads, best_bytes};
+  return {fmt::format("{} multiply-adds of one core x {} threads",
+                      HWY_DYNAMIC_DISPATCH(simd_name)(), threads),
+          best_flops * threads, best_bytes};
+}
+
+MachinePeak measure_gpu_peak(const ExecutionContext& ctx) {
+  constexpr int64_t kSize = 4096;
+  const Tensor a = random_tensor(ctx, {kSize, kSize}, 1);
+  const Tensor b = random_tensor(ctx, {kSize, kSize}, 2);
+  const Tensor bias = random_tensor(ctx, {kSize}, 3);
+  Tensor c = output_tensor(ctx, {kSize, kSize});
+  constexpr std::size_t kBytes = std::size_t{1} << 30;
+  const Buffer from(ctx.resource(), kBytes, "copy benchmark");
+  const Buffer to(ctx.resource(), kBytes, "copy benchmark");
+  ctx.stream().fill(from.data(), 1, kBytes);
+  ColdTimer timer(ctx);
+  double product = std::numeric_limits<double>::infinity();
+  double copy = std::numeric_limits<double>::infinity();
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    product = std::min(product, timer.seconds_of([&] {
+      linear_forward(ctx, {.x = a.view(), .kernel = b.view(), .bias = bias.view(), .y = c.view()});
+    }));
+    copy = std::min(copy,
+                    timer.seconds_of([&] { ctx.stream().copy(to.data(), from.data(), kBytes); }));
+  }
+  return {fmt::format("a float32 product of size {}", kSize),
+          2.0 * static_cast<double>(kSize * kSize * kSize) / product,
+          2.0 * static_cast<double>(kBytes) / copy};
+}
+
+}  // namespace
+
+double MachinePeak::floor_seconds(double flops, double bytes) const {
+  return std::max(flops / flops_per_second, bytes / bytes_per_second);
+}
+
+MachinePeak measure_machine_peak(const ExecutionContext& ctx) {
+  return ctx.is_cpu() ? measure_cpu_peak(ctx) : measure_gpu_peak(ctx);
 }
 
 }  // namespace stemfabric::benchmarks

@@ -1,27 +1,30 @@
-// Inputs of benchmarks: aligned as in the product, the same values every time.
+// Tensors of benchmarks, in the memory of the device that the context runs on: inputs with the same
+// values every time, outputs that hold NaN until they are written.
 #pragma once
 
-#include <algorithm>
+#include <cstdint>
+#include <span>
 #include <vector>
 
+#include "runtime/device/execution_context.h"
 #include "runtime/memory/buffer.h"
-#include "tests/support/op_harness.h"
 
 namespace stemfabric::benchmarks {
 
-inline Tensor random_tensor(const Shape& shape, uint64_t seed, double low = -1, double high = 1) {
-  Tensor tensor(shape, DType::kF32);
-  const std::vector<double> values = test::GuardedTensor::random(shape, seed, low, high).values();
-  std::transform(values.begin(), values.end(), tensor.as<float>(),
-                 [](double value) { return static_cast<float>(value); });
-  return tensor;
-}
+// Uniform f32 in [low, high).
+Tensor random_tensor(const ExecutionContext& ctx, const Shape& shape, uint64_t seed,
+                     double low = -1, double high = 1);
+// u8, 1 with the given probability, else 0.
+Tensor random_mask(const ExecutionContext& ctx, const Shape& shape, uint64_t seed, double ones);
+Tensor tensor_of(const ExecutionContext& ctx, const Shape& shape, std::span<const double> values);
+Tensor zero_tensor(const ExecutionContext& ctx, const Shape& shape, DType dtype = DType::kF32);
+// An output: NaN in all elements.
+Tensor output_tensor(const ExecutionContext& ctx, const Shape& shape);
 
-inline std::vector<double> values_of(const Tensor& tensor) {
-  if (tensor.dtype() == DType::kF64) {
-    return {tensor.as<double>(), tensor.as<double>() + tensor.elements()};
-  }
-  return {tensor.as<float>(), tensor.as<float>() + tensor.elements()};
-}
+// What a tensor (f32, f64 or u8) holds; of a matrix only every step-th row, or every step-th
+// column.
+std::vector<double> values_of(const ExecutionContext& ctx, const Tensor& tensor);
+std::vector<double> some_rows(const ExecutionContext& ctx, const Tensor& matrix, int64_t step);
+std::vector<double> some_columns(const ExecutionContext& ctx, const Tensor& matrix, int64_t step);
 
 }  // namespace stemfabric::benchmarks

@@ -36,5 +36,9 @@ inline std::vector<AdamCase> adam_test_cases() {
 inline std::vector<AdamCase> adam_benchmark_cases() {
   return {{"torch_64k", 1 << 16}, {"adamw_4M", 4 << 20, AdamForm::kTorch, 0.01, true}};
 }
+// Sizes past a GPU's caches.
+inline std::vector<AdamCase> adam_gpu_benchmark_cases() {
+  return {{"adamw_32M", 32 << 20, AdamForm::kTorch, 0.01, true}};
+}
 
 }  // namespace stemfabric::test

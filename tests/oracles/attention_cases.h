@@ -84,25 +84,44 @@ inline std::vector<AttentionCase> attention_test_cases() {
   return cases;
 }
 
-// One layer of the default model, with fewer samples the longer they are; snapshots (T = 25).
+// One layer of the default model.
+inline AttentionCase model_attention_case(AttentionActivation a, int64_t batch, int64_t tokens,
+                                          int64_t dim, float dropout = 0.0f) {
+  return {fmt::format("{}/B{}_T{}_D{}{}", activation_name(a), batch, tokens, dim,
+                      dropout > 0 ? "_dropout" : ""),
+          a,
+          batch,
+          tokens,
+          8,
+          dim,
+          MaskKind::kNone,
+          dropout};
+}
+
+// Fewer samples the longer they are; snapshots (T = 25).
 inline std::vector<AttentionCase> attention_benchmark_cases() {
   std::vector<AttentionCase> cases;
-  const auto add = [&](AttentionActivation a, int64_t batch, int64_t tokens, int64_t dim,
-                       float dropout = 0.0f) {
-    cases.push_back({fmt::format("{}/B{}_T{}_D{}{}", activation_name(a), batch, tokens, dim,
-                                 dropout > 0 ? "_dropout" : ""),
-                     a, batch, tokens, 8, dim, MaskKind::kNone, dropout});
-  };
   for (AttentionActivation a : kAllActivations) {
-    add(a, 8, 256, 32);
+    cases.push_back(model_attention_case(a, 8, 256, 32));
   }
   const auto centered = AttentionActivation::kSuperpositionCentered;
-  add(centered, 64, 25, 32);
-  add(centered, 32, 64, 32);
-  add(centered, 1, 1024, 32);
-  add(centered, 1, 4096, 32);
-  add(centered, 8, 256, 64);
-  add(centered, 8, 256, 32, 0.1f);
+  cases.push_back(model_attention_case(centered, 64, 25, 32));
+  cases.push_back(model_attention_case(centered, 32, 64, 32));
+  cases.push_back(model_attention_case(centered, 1, 1024, 32));
+  cases.push_back(model_attention_case(centered, 1, 4096, 32));
+  cases.push_back(model_attention_case(centered, 8, 256, 64));
+  cases.push_back(model_attention_case(centered, 8, 256, 32, 0.1f));
+  return cases;
+}
+// Sizes that fill a GPU.
+inline std::vector<AttentionCase> attention_gpu_benchmark_cases() {
+  std::vector<AttentionCase> cases;
+  for (AttentionActivation a : kAllActivations) {
+    cases.push_back(model_attention_case(a, 32, 512, 32));
+  }
+  const auto centered = AttentionActivation::kSuperpositionCentered;
+  cases.push_back(model_attention_case(centered, 8, 1024, 32));
+  cases.push_back(model_attention_case(centered, 8, 1024, 64));
   return cases;
 }
 

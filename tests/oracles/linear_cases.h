@@ -14,15 +14,20 @@ struct LinearCase {
   }
 };
 
-// The layers of the default model at batch 8, 256 tokens.
-inline std::vector<LinearCase> default_model_linear_cases() {
+// The layers of the default model with so many tokens in a batch.
+inline std::vector<LinearCase> default_model_layers(int64_t m) {
   return {
-      {"input_and_output", 2048, 256, 256},  // input, attention output, six head outputs
-      {"query_key_value", 2048, 256, 768},   // fused
-      {"feed_forward_1", 2048, 256, 1024},  {"feed_forward_2", 2048, 1024, 256},
-      {"head_hidden", 2048, 256, 1536},  // six heads fused
+      {"input_and_output", m, 256, 256},  // input, attention output, six head outputs
+      {"query_key_value", m, 256, 768},   // fused
+      {"feed_forward_1", m, 256, 1024},  {"feed_forward_2", m, 1024, 256},
+      {"head_hidden", m, 256, 1536},  // six heads fused
   };
 }
+inline std::vector<LinearCase> default_model_linear_cases() {
+  return default_model_layers(8 * 256);
+}
+// At batch 32, 512 tokens, which fill a GPU.
+inline std::vector<LinearCase> gpu_linear_cases() { return default_model_layers(32 * 512); }
 
 // Sizes below, at and above the edges of register tiles, vectors and blocks of k; ones and zeros.
 inline std::vector<LinearCase> edge_linear_cases() {

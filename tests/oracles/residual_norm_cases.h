@@ -48,5 +48,9 @@ inline std::vector<ResidualNormCase> residual_norm_benchmark_cases() {
           {"m2048_c256_p10", 2048, 256, 0.1, 256},
           {"m4096_c1024_p10", 4096, 1024, 0.1, 256}};
 }
+// Sizes past a GPU's caches.
+inline std::vector<ResidualNormCase> residual_norm_gpu_benchmark_cases() {
+  return {{"m16384_c256_p10", 16384, 256, 0.1, 512}, {"m65536_c256", 65536, 256}};
+}
 
 }  // namespace stemfabric::test

@@ -39,5 +39,10 @@ inline std::vector<StemLossCase> stem_loss_test_cases() {
 inline std::vector<StemLossCase> stem_loss_benchmark_cases() {
   return {{"b8_t256_o256", 6, 8, 256, 256}, {"b8_t256_o256_plain", 6, 8, 256, 256, false, false}};
 }
+// Sizes past a GPU's caches.
+inline std::vector<StemLossCase> stem_loss_gpu_benchmark_cases() {
+  return {{"b32_t512_o256", 6, 32, 512, 256},
+          {"b32_t512_o256_plain", 6, 32, 512, 256, false, false}};
+}
 
 }  // namespace stemfabric::test

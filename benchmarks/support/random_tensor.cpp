@@ -1,0 +1,118 @@
+#include "benchmarks/support/random_tensor.h"
+
+#include <algorithm>
+
+#include "kernels/common/philox.h"
+#include "runtime/core/check.h"
+#include "runtime/memory/host_access.h"
+
+namespace stemfabric::benchmarks {
+namespace {
+
+Tensor device_tensor(const ExecutionContext& ctx, const Shape& shape, DType dtype) {
+  return Tensor(shape, dtype, ctx.resource(), "benchmark");
+}
+
+// use(n, word n of a random sequence) for all n below `count`.
+template <typename Use>
+void for_each_random_word(int64_t count, uint64_t seed, Use&& use) {
+  const PhiloxKey key = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}};
+  for (int64_t n = 0; n < count; n += 4) {
+    const auto block = static_cast<uint64_t>(n / 4);
+    const PhiloxCounter words = philox4x32_10(
+        {{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 7}}, key);
+    for (int64_t i = n; i < std::min(n + 4, count); ++i) {
+      use(i, words.word[i - n]);
+    }
+  }
+}
+
+template <typename T>
+std::vector<double> widened(const HostView& host) {
+  return {host.as<T>(), host.as<T>() + host.view().elements()};
+}
+
+}  // namespace
+
+Tensor random_tensor(const ExecutionContext& ctx, const Shape& shape, uint64_t seed, double low,
+                     double high) {
+  Tensor tensor = device_tensor(ctx, shape, DType::kF32);
+  write_on_host(ctx, tensor.view(), [&](const TensorView& host) {
+    auto* to = host.as<float>();
+    for_each_random_word(host.elements(), seed, [&](int64_t n, uint32_t word) {
+      to[n] = static_cast<float>(low + (high - low) * static_cast<double>(word) * 0x1p-32);
+    });
+  });
+  return tensor;
+}
+
+Tensor random_mask(const ExecutionContext& ctx, const Shape& shape, uint64_t seed, double ones) {
+  Tensor tensor = device_tensor(ctx, shape, DType::kU8);
+  write_on_host(ctx, tensor.view(), [&](const TensorView& host) {
+    auto* to = host.as<uint8_t>();
+    for_each_random_word(host.elements(), seed, [&](int64_t n, uint32_t word) {
+      to[n] = static_cast<double>(word) * 0x1p-32 < ones ? 1 : 0;
+    });
+  });
+  return tensor;
+}
+
+Tensor tensor_of(const ExecutionContext& ctx, const Shape& shape, std::span<const double> values) {
+  Tensor tensor = device_tensor(ctx, shape, DType::kF32);
+  SF_CHECK(values.size() == static_cast<std::size_t>(tensor.elements()), "{} values for {}",
+           values.size(), shape.to_string());
+  write_on_host(ctx, tensor.view(), [&](const TensorView& host) {
+    std::transform(values.begin(), values.end(), host.as<float>(),
+                   [](double value) { return static_cast<float>(value); });
+  });
+  return tensor;
+}
+
+Tensor zero_tensor(const ExecutionContext& ctx, const Shape& shape, DType dtype) {
+  Tensor tensor = device_tensor(ctx, shape, dtype);
+  ctx.stream().fill(tensor.view().data(), 0, tensor.bytes());
+  return tensor;
+}
+
+Tensor output_tensor(const ExecutionContext& ctx, const Shape& shape) {
+  Tensor tensor = device_tensor(ctx, shape, DType::kF32);
+  ctx.stream().fill(tensor.view().data(), 0xFF, tensor.bytes());
+  return tensor;
+}
+
+std::vector<double> values_of(const ExecutionContext& ctx, const Tensor& tensor) {
+  const HostView host(ctx, tensor.view());
+  switch (tensor.dtype()) {
+    case DType::kF64:
+      return widened<double>(host);
+    case DType::kU8:
+      return widened<uint8_t>(host);
+    default:
+      return widened<float>(host);
+  }
+}
+
+std::vector<double> some_rows(const ExecutionContext& ctx, const Tensor& matrix, int64_t step) {
+  const HostView host(ctx, matrix.view());
+  std::vector<double> values;
+  const int64_t columns = matrix.shape()[1];
+  for (int64_t row = 0; row < matrix.shape()[0]; row += step) {
+    const float* at = host.as<float>() + row * columns;
+    values.insert(values.end(), at, at + columns);
+  }
+  return values;
+}
+
+std::vector<double> some_columns(const ExecutionContext& ctx, const Tensor& matrix, int64_t step) {
+  const HostView host(ctx, matrix.view());
+  std::vector<double> values;
+  const int64_t columns = matrix.shape()[1];
+  for (int64_t row = 0; row < matrix.shape()[0]; ++row) {
+    for (int64_t column = 0; column < columns; column += step) {
+      values.push_back(static_cast<double>(host.as<float>()[row * columns + column]));
+    }
+  }
+  return values;
+}
+
+}  // namespace stemfabric::benchmarks
