@@ -14,8 +14,10 @@ Ema::Ema(const ExecutionContext& ctx, double momentum, const ConstTensorView& we
   ctx.stream().copy(average_.view().data(), weights.data(), average_.bytes());
 }
 
-void Ema::update(const ExecutionContext& ctx, const ConstTensorView& weights) {
-  ema_update(ctx, {.average = average_.view(), .parameter = weights, .momentum = momentum_});
+void Ema::update(const ExecutionContext& ctx, const ConstTensorView& weights,
+                 const ConstTensorView& gate) {
+  ema_update(
+      ctx, {.average = average_.view(), .parameter = weights, .momentum = momentum_, .gate = gate});
 }
 
 EmaSwap::EmaSwap(const ExecutionContext& ctx, Ema* ema, const TensorView& weights)

@@ -11,7 +11,9 @@ class Ema {
  public:
   Ema(const ExecutionContext& ctx, double momentum, const ConstTensorView& weights);
 
-  void update(const ExecutionContext& ctx, const ConstTensorView& weights);
+  // `gate`: see kernels/adam; absent, the average always follows.
+  void update(const ExecutionContext& ctx, const ConstTensorView& weights,
+              const ConstTensorView& gate = {});
   TensorView average() { return average_.view(); }  // [n] f32, what a checkpoint keeps
 
  private:

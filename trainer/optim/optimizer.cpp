@@ -1,21 +1,56 @@
 #include "trainer/optim/optimizer.h"
 
+#include "kernels/step_control/step_control.h"
+#include "runtime/memory/host_access.h"
+
 namespace stemfabric {
+namespace {
+
+// Where the numbers of a step lie in the control block, and how many there are.
+struct Part {
+  int64_t begin, size;
+};
+constexpr Part kLr{0, 1};
+constexpr Part kSteps{1, 1};
+constexpr Part kGate{2, 3};
+constexpr Part kScalars{5, 3};
+constexpr int64_t kControlSize = 8;
+
+template <typename View>
+View part_of(const View& control, Part part) {
+  return control.slice(0, part.begin, part.size);
+}
+
+}  // namespace
 
 Optimizer::Optimizer(const ExecutionContext& ctx, const Options& options, int64_t elements,
                      int64_t decayed)
     : options_(options),
       decayed_(decayed),
       m_(Shape{elements}, DType::kF32, ctx.resource(), "first moment"),
-      v_(Shape{elements}, DType::kF32, ctx.resource(), "second moment") {
+      v_(Shape{elements}, DType::kF32, ctx.resource(), "second moment"),
+      control_(Shape{kControlSize}, DType::kF64, ctx.resource(), "numbers of the step") {
   SF_CHECK(decayed >= 0 && decayed <= elements, "decayed {} of {}", decayed, elements);
   ctx.stream().fill(m_.view().data(), 0, m_.bytes());
   ctx.stream().fill(v_.view().data(), 0, v_.bytes());
+  ctx.stream().fill(control_.view().data(), 0, control_.bytes());
 }
 
 void Optimizer::step(const ExecutionContext& ctx, const TensorView& weights,
-                     const ConstTensorView& gradients, double lr, double grad_scale) {
-  ++steps_;
+                     const ConstTensorView& gradients, const Decision& decision) {
+  const TensorView control = control_.view();
+  const TensorView lr = part_of(control, kLr);
+  ctx.stream().copy(lr.data(), decision.lr, lr.bytes());
+  step_control(ctx, {.squares = decision.squares,
+                     .loss = decision.loss,
+                     .weighted = decision.weighted,
+                     .clip = decision.clip,
+                     .gate = part_of(control, kGate),
+                     .lr = lr,
+                     .beta1 = options_.beta1,
+                     .beta2 = options_.beta2,
+                     .steps = part_of(control, kSteps),
+                     .scalars = part_of(control, kScalars)});
   const auto part = [&](int64_t begin, int64_t size, double weight_decay) {
     if (size == 0) {
       return;
@@ -24,15 +59,14 @@ void Optimizer::step(const ExecutionContext& ctx, const TensorView& weights,
                     .m = m_.view().slice(0, begin, size),
                     .v = v_.view().slice(0, begin, size),
                     .gradient = gradients.slice(0, begin, size),
-                    .step = steps_,
-                    .lr = lr,
                     .beta1 = options_.beta1,
                     .beta2 = options_.beta2,
                     .epsilon = options_.epsilon,
                     .weight_decay = weight_decay,
                     .decoupled = options_.decoupled,
                     .form = options_.form,
-                    .grad_scale = grad_scale});
+                    .gate = part_of(control, kGate),
+                    .scalars = part_of(control, kScalars)});
   };
   if (options_.weight_decay == 0) {
     part(0, m_.elements(), 0);
@@ -40,6 +74,19 @@ void Optimizer::step(const ExecutionContext& ctx, const TensorView& weights,
   }
   part(0, decayed_, options_.weight_decay);
   part(decayed_, m_.elements() - decayed_, 0);
+}
+
+ConstTensorView Optimizer::gate() const { return part_of(control_.view(), kGate); }
+
+int64_t Optimizer::steps(const ExecutionContext& ctx) const {
+  double steps = 0;
+  copy_to_host(ctx, &steps, part_of(control_.view(), kSteps));
+  return static_cast<int64_t>(steps);
+}
+
+void Optimizer::set_steps(const ExecutionContext& ctx, int64_t steps) {
+  const auto value = static_cast<double>(steps);
+  copy_from_host(ctx, part_of(control_.view(), kSteps), &value);
 }
 
 Optimizer::Options optimizer_options(const TrainingConfig& config) {

@@ -1,11 +1,13 @@
 #include "trainer/training/batch_stage.h"
 
 #include <algorithm>
+#include <array>
 
 namespace stemfabric {
 
 struct BatchStage::Slot {
-  Tensor host_weight;  // on the CPU what the ops read, elsewhere what is copied
+  // On the CPU what the ops read, elsewhere what is copied; in turn.
+  std::array<Tensor, 2> host_weights;
   Tensor inputs, mask, targets, target_mask, weight;  // not on the CPU
 };
 
@@ -49,12 +51,13 @@ StagedBatch BatchStage::put(const Batch& batch) {
     slots_.push_back(std::make_unique<Slot>());
   }
   Slot& slot = *slots_[used_++];
+  Tensor& host_weight = slot.host_weights[turn_];
   const Shape weight_shape{batch.capacity, kStemCount};
-  if (slot.host_weight.elements() < batch.capacity * kStemCount || !slot.host_weight) {
-    slot.host_weight = Tensor(weight_shape, DType::kF32, ctx_.staging(), "loss weights");
+  if (host_weight.elements() < batch.capacity * kStemCount || !host_weight) {
+    host_weight = Tensor(weight_shape, DType::kF32, ctx_.staging(), "loss weights");
   }
   const auto* sample_weight = batch.stem_weight.as<float>();
-  auto* weight = slot.host_weight.as<float>();
+  auto* weight = host_weight.as<float>();
   for (int64_t i = 0; i < batch.size * kStemCount; ++i) {
     weight[i] = static_cast<float>(static_cast<double>(sample_weight[i]) *
                                    stem_weights_[static_cast<std::size_t>(i % kStemCount)]);
@@ -64,7 +67,7 @@ StagedBatch BatchStage::put(const Batch& batch) {
   const ConstTensorView mask = rows_of(batch.input_mask, rows);
   const ConstTensorView targets = rows_of(batch.targets, rows);
   const ConstTensorView target_mask = rows_of(batch.target_mask, rows);
-  const ConstTensorView weights = rows_of(slot.host_weight, rows);
+  const ConstTensorView weights = rows_of(host_weight, rows);
   if (ctx_.is_cpu()) {
     return {rows, inputs, mask, stem_first(targets), stem_first(target_mask), weights};
   }
@@ -76,7 +79,7 @@ StagedBatch BatchStage::put(const Batch& batch) {
           .mask = copy(slot.mask, batch.input_mask, mask),
           .targets = stem_first(copy(slot.targets, batch.targets, targets)),
           .target_mask = stem_first(copy(slot.target_mask, batch.target_mask, target_mask)),
-          .weight = copy(slot.weight, slot.host_weight, weights)};
+          .weight = copy(slot.weight, host_weight, weights)};
 }
 
 }  // namespace stemfabric

@@ -28,8 +28,12 @@ class BatchStage {
 
   // What it gives, and the batch, must be kept until the stream has done all that reads them.
   StagedBatch put(const Batch& batch);
-  // All that was put may be overwritten.
-  void release() { used_ = 0; }
+  // What is put from now on takes the place of what was put before: on a device in the order of the
+  // stream, on the host that of two releases ago, which the stream must have done with.
+  void release() {
+    used_ = 0;
+    turn_ = 1 - turn_;
+  }
 
  private:
   struct Slot;
@@ -37,6 +41,7 @@ class BatchStage {
   StemValues stem_weights_{};
   std::vector<std::unique_ptr<Slot>> slots_;
   std::size_t used_ = 0;
+  std::size_t turn_ = 0;
 };
 
 }  // namespace stemfabric

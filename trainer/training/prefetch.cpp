@@ -89,4 +89,14 @@ void Prefetcher::release() {
   state_->changed.notify_all();
 }
 
+void Prefetcher::release(std::size_t batches) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    SF_CHECK(batches <= state_->taken - state_->released, "{} batches given back, {} taken",
+             batches, state_->taken - state_->released);
+    state_->released += batches;
+  }
+  state_->changed.notify_all();
+}
+
 }  // namespace stemfabric

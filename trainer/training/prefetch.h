@@ -20,8 +20,9 @@ class Prefetcher {
 
   // The next batch; waits for it, rethrows what gathering it threw. Valid until release().
   const Batch& next();
-  // Gives all taken batches back.
+  // Gives all taken batches back, or those that were taken first.
   void release();
+  void release(std::size_t batches);
 
   // Host memory of the ring for a configuration.
   static int64_t batches(int64_t held) { return held + kAhead; }

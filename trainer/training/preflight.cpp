@@ -9,6 +9,7 @@
 #include "runtime/core/log.h"
 #include "trainer/device_context.h"
 #include "trainer/training/prefetch.h"
+#include "trainer/training/train_step.h"
 
 namespace stemfabric {
 namespace {
@@ -78,21 +79,26 @@ DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source
   return audit;
 }
 
+int64_t batches_held(const StepPlan& plan, const Device& device) {
+  return std::min(plan.accumulation, plan.micro_batches_in_step(0)) *
+         static_cast<int64_t>(1 + steps_ahead(device));
+}
+
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
                                const ParameterTable& table, const Separator::Limits& limits,
-                               const StepPlan& plan) {
+                               const StepPlan& plan, const Device& device) {
   const Dataset& data = *setup.data.train;
   const auto block = static_cast<std::size_t>(table.block_elements()) * sizeof(float);
   const auto sample = static_cast<std::size_t>(
       data.tokens() * (data.features() * 4 + 1 + kStemCount * data.outputs() * 5));
-  const int64_t held = std::min(plan.accumulation, plan.micro_batches_in_step(0));
-  const int64_t batches =
-      Prefetcher::batches(held) + (setup.data.validation ? Prefetcher::batches(1) : 0);
+  const int64_t batches = Prefetcher::batches(batches_held(plan, device)) +
+                          (setup.data.validation ? Prefetcher::batches(1) : 0);
+  const int64_t in_step = std::min(plan.accumulation, plan.micro_batches_in_step(0));
   // Weights, gradients, two moments and the best weights; the moving average if it is on.
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5),
           .activations = plan_activation_bytes(setup.model, limits),
           .batches = static_cast<std::size_t>(batches * plan.batch_size) * sample,
-          .device_batches = static_cast<std::size_t>(held * plan.batch_size) * sample};
+          .device_batches = static_cast<std::size_t>(in_step * plan.batch_size) * sample};
 }
 
 std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
@@ -105,9 +111,9 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
     const StepPlan plan{.samples = data.size(),
                         .batch_size = batch_size,
                         .accumulation = config.gradient_accumulation_steps};
-    const MemoryEstimate m =
-        estimate_memory(config, setup, table,
-                        {.batch = batch_size, .tokens = data.tokens(), .training = true}, plan);
+    const MemoryEstimate m = estimate_memory(
+        config, setup, table, {.batch = batch_size, .tokens = data.tokens(), .training = true},
+        plan, device);
     return m.parameters + m.activations + (on_cpu ? m.batches : m.device_batches);
   };
   const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",
@@ -160,7 +166,7 @@ void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
   log_info("model: {} parameters; dim {}, {} blocks, {} heads, feed-forward {}, attention {}",
            table.parameter_count(), model.dim, model.depth, model.heads, model.dim_ff,
            model.attention.activation);
-  const MemoryEstimate memory = estimate_memory(config, setup, table, limits, plan);
+  const MemoryEstimate memory = estimate_memory(config, setup, table, limits, plan, ctx.device());
   if (ctx.is_cpu()) {
     log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
              mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(memory.batches),

@@ -31,7 +31,9 @@ struct MemoryEstimate {
 };
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
                                const ParameterTable& table, const Separator::Limits& limits,
-                               const StepPlan& plan);
+                               const StepPlan& plan, const Device& device);
+// Micro-batches that steps hold at once: the one that is launched, and those not read yet.
+int64_t batches_held(const StepPlan& plan, const Device& device);
 
 // What to do when memory runs out on a device of which `available` bytes were free (-1: unknown),
 // to follow the error's text: the batch size that fits by the plan of the activations, if one does.

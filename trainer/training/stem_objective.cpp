@@ -1,7 +1,6 @@
 #include "trainer/training/stem_objective.h"
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/stem_loss/stem_loss.h"
 #include "runtime/memory/host_access.h"
@@ -12,6 +11,7 @@ namespace {
 constexpr int64_t kCount = 0;
 constexpr int64_t kLoss = 1;
 constexpr int64_t kWeighted = 2;
+static_assert(sizeof(StemSums) == 3 * sizeof(StemValues));
 
 }  // namespace
 
@@ -27,6 +27,9 @@ StemObjective::StemObjective(const ExecutionContext& ctx)
 TensorView StemObjective::sum(int64_t row) {
   return sums_.view().slice(0, row, 1).reshape({kStemCount});
 }
+
+ConstTensorView StemObjective::losses() { return sum(kLoss); }
+ConstTensorView StemObjective::weighted_losses() { return sum(kWeighted); }
 
 void StemObjective::reset() { ctx_.stream().fill(sums_.view().data(), 0, sums_.bytes()); }
 
@@ -61,9 +64,9 @@ void StemObjective::run(const StagedBatch& batch, const ConstTensorView& predict
 }
 
 StemSums StemObjective::read() const {
-  std::array<StemValues, 3> rows{};
-  copy_to_host(ctx_, rows.data(), sums_.view());
-  return {.count = rows[kCount], .loss = rows[kLoss], .weighted = rows[kWeighted]};
+  StemSums sums;
+  copy_to_host(ctx_, &sums, sums_.view());
+  return sums;
 }
 
 LossValues StemSums::values() const {

@@ -9,7 +9,7 @@
 
 namespace stemfabric {
 
-// What an objective has added up.
+// What an objective has added up; in memory just like StemObjective::sums().
 struct StemSums {
   StemValues count{}, loss{}, weighted{};
   LossValues values() const;        // after add()
@@ -31,6 +31,10 @@ class StemObjective {
   // For validation: counts, and adds sums of squares, to be divided in the end by mean_of_sums().
   void add_sums(const StagedBatch& batch, const ConstTensorView& prediction);
 
+  // Where the sums lie: [3, 6] f64 (counts, losses, weighted losses), and two of its rows.
+  ConstTensorView sums() const { return sums_.view(); }
+  ConstTensorView losses();
+  ConstTensorView weighted_losses();
   // Waits for the stream.
   StemSums read() const;
 
@@ -39,7 +43,7 @@ class StemObjective {
   void run(const StagedBatch& batch, const ConstTensorView& prediction,
            const ConstTensorView& denominators, const TensorView& gradient);
   const ExecutionContext& ctx_;
-  Tensor sums_;  // [3, 6] f64: counts, losses, weighted losses
+  Tensor sums_;
   Tensor ones_;  // [6] f64
 };
 

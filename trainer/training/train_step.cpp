@@ -1,10 +1,11 @@
 #include "trainer/training/train_step.h"
 
 #include <cmath>
+#include <exception>
 #include <vector>
 
 #include "kernels/reduction/reduction.h"
-#include "runtime/memory/host_access.h"
+#include "runtime/core/log.h"
 
 namespace stemfabric {
 
@@ -32,7 +33,16 @@ TrainStep::TrainStep(const ExecutionContext& ctx, const Options& options, Separa
       ema_(ema),
       objective_(objective),
       stage_(stage),
-      squares_(Shape{3}, DType::kF64, ctx.resource(), "gradient norm") {}
+      squares_(Shape{3}, DType::kF64, ctx.resource(), "gradient norm"),
+      records_(ctx.staging(), kRecords * sizeof(Record), "results of steps") {}
+
+TrainStep::~TrainStep() {
+  try {
+    ctx_.stream().synchronize();
+  } catch (const std::exception& error) {
+    log_warning("the last steps did not come to their end: {}", error.what());
+  }
+}
 
 void TrainStep::accumulate(std::span<const Batch* const> micro_batches, int64_t step,
                            PhaseTimes& times) {
@@ -69,22 +79,48 @@ void TrainStep::accumulate(std::span<const Batch* const> micro_batches, int64_t 
   }
 }
 
-StepResult TrainStep::run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
-                          PhaseTimes& times) {
+void TrainStep::launch(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+                       PhaseTimes& times) {
+  SF_CHECK(in_flight() < kRecords, "{} steps were launched and not collected", in_flight());
   accumulate(micro_batches, step, times);
   const PhaseScope scope(times, Phase::kOptimizer);
-  // One wait for the device, whose results decide whether the step changes anything.
+  Record& record = this->record(launched_);
+  record.lr = lr;
+  Stream& stream = ctx_.stream();
   sum_squares_into(ctx_, {.x = model_.gradients(), .result = squares_.view()});
-  const StemSums sums = objective_.read();
-  double square_sums[3];
-  copy_to_host(ctx_, square_sums, squares_.view());
-  const SumSquares squares = sum_squares_of(square_sums);
-  StepResult result{.loss = sums.values(), .weighted = sums.weighted, .counts = sums.count};
-  for (const Batch* batch : micro_batches) {
-    result.samples += batch->size;
+  optimizer_.step(ctx_, model_.weights(), model_.gradients(),
+                  {.squares = squares_.view(),
+                   .loss = objective_.losses(),
+                   .weighted = objective_.weighted_losses(),
+                   .clip = options_.grad_clip,
+                   .lr = &record.lr});
+  if (ema_ != nullptr) {
+    ema_->update(ctx_, model_.weights(), optimizer_.gate());
   }
-  result.grad_norm =
-      squares.non_finite > 0 ? std::numeric_limits<double>::quiet_NaN() : std::sqrt(squares.sum);
+  stream.copy(&record.sums, objective_.sums().data(), sizeof record.sums);
+  stream.copy(record.squares, squares_.view().data(), sizeof record.squares);
+  stream.copy(record.gate, optimizer_.gate().data(), sizeof record.gate);
+  Launched& launched = launches_[launched_ % kRecords];
+  launched.samples = 0;
+  for (const Batch* batch : micro_batches) {
+    launched.samples += batch->size;
+  }
+  launched.done = stream.record();
+  ++launched_;
+}
+
+StepResult TrainStep::collect(PhaseTimes& times) {
+  SF_CHECK(in_flight() > 0, "no step was launched");
+  const PhaseScope scope(times, Phase::kOptimizer);
+  const Launched& launched = launches_[collected_ % kRecords];
+  launched.done->synchronize();
+  const Record& record = this->record(collected_++);
+  const SumSquares squares = sum_squares_of(record.squares);
+  StepResult result{.loss = record.sums.values(),
+                    .weighted = record.sums.weighted,
+                    .counts = record.sums.count,
+                    .grad_norm = record.gate[2],
+                    .samples = launched.samples};
   for (std::size_t s = 0; s < kStemCount && result.non_finite.empty(); ++s) {
     if (!std::isfinite(result.loss.stem[s]) || !std::isfinite(result.weighted[s])) {
       result.non_finite = fmt::format("the loss of stem {}", kStemNames[s]);
@@ -95,16 +131,17 @@ StepResult TrainStep::run(std::span<const Batch* const> micro_batches, int64_t s
                                      result.non_finite.empty() ? "" : " and ", squares.non_finite,
                                      parameter_at(model_.parameters(), squares.first_non_finite));
   }
-  if (!result.non_finite.empty()) {
-    return result;
-  }
-  const bool clip = options_.grad_clip > 0 && result.grad_norm > options_.grad_clip;
-  optimizer_.step(ctx_, model_.weights(), model_.gradients(), lr,
-                  clip ? options_.grad_clip / result.grad_norm : 1.0);
-  if (ema_ != nullptr) {
-    ema_->update(ctx_, model_.weights());
-  }
+  SF_CHECK(result.non_finite.empty() == (record.gate[1] != 0),
+           "the gate of a step is {}, its values that are not finite: '{}'", record.gate[1],
+           result.non_finite);
   return result;
+}
+
+StepResult TrainStep::run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+                          PhaseTimes& times) {
+  SF_CHECK(in_flight() == 0, "{} steps were launched and not collected", in_flight());
+  launch(micro_batches, step, lr, times);
+  return collect(times);
 }
 
 }  // namespace stemfabric

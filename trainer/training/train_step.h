@@ -1,6 +1,10 @@
-// One optimiser step: forward, loss and backward of its micro-batches, clipping, update.
+// One optimiser step: forward, loss and backward of its micro-batches, clipping, update. The device
+// decides whether the step changes anything (kernels/step_control), so the host can launch the next
+// one before it has read what came of this one.
 #pragma once
 
+#include <array>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -22,6 +26,12 @@ struct StepResult {
   std::string non_finite;
 };
 
+// How many steps the host launches before it reads the result of the one before: none on the CPU,
+// where a step is done when it was launched.
+inline std::size_t steps_ahead(const Device& device) {
+  return device.kind == DeviceKind::kCpu ? 0 : 1;
+}
+
 class TrainStep {
  public:
   struct Options {
@@ -31,14 +41,39 @@ class TrainStep {
   // `ema` may be nullptr. All must outlive the step.
   TrainStep(const ExecutionContext& ctx, const Options& options, Separator& model,
             Optimizer& optimizer, Ema* ema, StemObjective& objective, BatchStage& stage);
+  ~TrainStep();  // waits for the stream
+  TrainStep(const TrainStep&) = delete;
+  TrainStep& operator=(const TrainStep&) = delete;
 
-  // `step` counts from 0. The micro-batches share one denominator per stem, so that the result is
-  // that of one large batch. Times are added to `times`. When it returns, the device has done with
-  // the batches.
+  // Queues a step on the stream and waits for nothing. `step` counts from 0. The micro-batches
+  // share one denominator per stem, so that the result is that of one large batch; they must be
+  // kept until the step is collected. Times are added to `times`.
+  void launch(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+              PhaseTimes& times);
+  // Waits for the step that was launched first of those that were not collected.
+  StepResult collect(PhaseTimes& times);
+  // Steps that were launched and not collected: 2 at most.
+  std::size_t in_flight() const { return launched_ - collected_; }
+  // Both at once.
   StepResult run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
                  PhaseTimes& times);
 
  private:
+  static constexpr std::size_t kRecords = 2;
+  // What the host writes and reads of a step, in memory that is copied to and from the device.
+  struct Record {
+    double lr;
+    StemSums sums;
+    double squares[3];
+    double gate[3];
+  };
+  struct Launched {
+    std::unique_ptr<Event> done;
+    int64_t samples = 0;
+  };
+  Record& record(std::size_t step) const {
+    return static_cast<Record*>(records_.data())[step % kRecords];
+  }
   void accumulate(std::span<const Batch* const> micro_batches, int64_t step, PhaseTimes& times);
   const ExecutionContext& ctx_;
   Options options_;
@@ -48,6 +83,10 @@ class TrainStep {
   StemObjective& objective_;
   BatchStage& stage_;
   Tensor squares_;  // [3] f64: sum_squares_into of the gradient
+  Buffer records_;
+  std::array<Launched, kRecords> launches_;
+  std::size_t launched_ = 0;
+  std::size_t collected_ = 0;
 };
 
 // The parameter that holds element `index` of the block; "padding" between parameters.

@@ -173,7 +173,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
                                        .ema = ema_ ? ema_->average() : TensorView(),
                                        .best = best_.view()});
   state_ = checkpoint.state;
-  optimizer_.set_steps(state_.optimizer_steps);
+  optimizer_.set_steps(ctx_, state_.optimizer_steps);
   schedule_.restore(state_.schedule);
   stopping_.restore(state_.early_stopping);
   has_best_ = checkpoint.has_best;
@@ -194,8 +194,7 @@ void Trainer::start_prefetch() {
   batches_ = std::make_unique<Prefetcher>(
       *setup_.data.train,
       SampleStream(plan_, seed(), config_.data.shuffle, state_.epoch, state_.step_in_epoch),
-      plan_.batch_size, std::min(plan_.accumulation, plan_.micro_batches_in_step(0)),
-      ctx_.staging());
+      plan_.batch_size, batches_held(plan_, ctx_.device()), ctx_.staging());
 }
 
 bool Trainer::stop_requested() const { return stop_by_caller_ || signals_.received() != nullptr; }
@@ -206,10 +205,11 @@ TrainingResult Trainer::run() {
   progress_ = &progress;
   progress.set_done(state_.step);
   while (state_.epoch < max_epochs_ && !stopping_.should_stop()) {
-    while (state_.step_in_epoch < plan_.steps_per_epoch() && state_.step < total_steps_ &&
+    while (launched_in_epoch() < plan_.steps_per_epoch() && launched() < total_steps_ &&
            !stop_requested()) {
       take_step();
     }
+    collect_all();
     if (stop_requested()) {
       return interrupted();
     }
@@ -236,7 +236,8 @@ TrainingResult Trainer::dry_run() {
   preflight();
   set_statistics();
   start_prefetch();
-  const StepRecord record = one_step();
+  launch_step();
+  const StepRecord record = read_step();
   if (!record.skipped.empty()) {
     log_warning("the first step would be skipped: {} is not finite", record.skipped);
   }
@@ -253,17 +254,28 @@ TrainingResult Trainer::dry_run() {
   return result;
 }
 
-StepRecord Trainer::one_step() {
-  StepRecord record{
-      .step = state_.step + 1, .epoch = state_.epoch + 1, .lr = schedule_.lr(state_.step)};
-  std::vector<const Batch*> batches;
-  {
-    const PhaseScope scope(record.seconds, Phase::kData);
-    for (int64_t i = 0; i < plan_.micro_batches_in_step(state_.step_in_epoch); ++i) {
-      batches.push_back(&batches_->next());
+void Trainer::launch_step() {
+  InFlight step{
+      .record = {.step = launched() + 1, .epoch = state_.epoch + 1, .lr = schedule_.lr(launched())},
+      .batches = {}};
+  try {
+    const PhaseScope scope(step.record.seconds, Phase::kData);
+    for (int64_t i = 0; i < plan_.micro_batches_in_step(launched_in_epoch()); ++i) {
+      step.batches.push_back(&batches_->next());
     }
+  } catch (...) {
+    collect_all();  // the steps before are still to be told of
+    throw;
   }
-  const StepResult result = step_->run(batches, state_.step, record.lr, record.seconds);
+  step_->launch(step.batches, launched(), step.record.lr, step.record.seconds);
+  in_flight_.push_back(std::move(step));
+}
+
+StepRecord Trainer::read_step() {
+  InFlight step = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  StepRecord& record = step.record;
+  const StepResult result = step_->collect(record.seconds);
   record.loss = result.loss;
   record.grad_norm = result.grad_norm;
   record.samples = result.samples;
@@ -271,12 +283,12 @@ StepRecord Trainer::one_step() {
     state_.skipped_in_a_row = 0;
     state_.epoch_sums.add(result.weighted, result.loss.stem, result.counts);
   } else {
-    note_skipped(record, result.non_finite, batches);
+    note_skipped(record, result.non_finite, step.batches);
   }
   state_.last_lr = record.lr;
   ++state_.step;
   ++state_.step_in_epoch;
-  batches_->release();
+  batches_->release(step.batches.size());
   return record;
 }
 
@@ -299,7 +311,26 @@ void Trainer::note_skipped(StepRecord& record, const std::string& where,
 }
 
 void Trainer::take_step() {
-  const StepRecord record = one_step();
+  launch_step();
+  while (step_->in_flight() > steps_ahead(ctx_.device())) {
+    collect_step();
+  }
+  const int64_t every = config_.training.checkpoint_every_steps;
+  if (every > 0 && launched() % every == 0 && launched_in_epoch() < plan_.steps_per_epoch()) {
+    collect_all();
+    save_checkpoint();  // at the end of an epoch there is one anyway
+  }
+  stop_by_caller_ = stop_by_caller_ || (options_.stop && options_.stop(launched()));
+}
+
+void Trainer::collect_all() {
+  while (!in_flight_.empty()) {
+    collect_step();
+  }
+}
+
+void Trainer::collect_step() {
+  const StepRecord record = read_step();
   epoch_times_.add(record.seconds);
   write_step(record);
   progress_->set_done(state_.step, "loss " + format_number(record.loss.total, 5));
@@ -320,11 +351,6 @@ void Trainer::take_step() {
     log_info("{} per step; at most {} to go", format_duration(per_step),
              format_duration(per_step * static_cast<double>(total_steps_ - state_.step)));
   }
-  const int64_t every = config_.training.checkpoint_every_steps;
-  if (every > 0 && state_.step % every == 0 && state_.step_in_epoch < plan_.steps_per_epoch()) {
-    save_checkpoint();  // at the end of an epoch there is one anyway
-  }
-  stop_by_caller_ = stop_by_caller_ || (options_.stop && options_.stop(state_.step));
 }
 
 void Trainer::write_step(const StepRecord& record) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <optional>
 
@@ -40,7 +41,15 @@ class Trainer {
   // Going on
   bool stop_requested() const;
   void take_step();
-  StepRecord one_step();
+  void launch_step();
+  void collect_step();  // the step launched first, with all that follows from its result
+  void collect_all();
+  StepRecord read_step();  // its result alone
+  // Steps launched, in all and in this epoch; state_ counts those that were read.
+  int64_t launched() const { return state_.step + static_cast<int64_t>(in_flight_.size()); }
+  int64_t launched_in_epoch() const {
+    return state_.step_in_epoch + static_cast<int64_t>(in_flight_.size());
+  }
   void note_skipped(StepRecord& record, const std::string& where,
                     const std::vector<const Batch*>& batches);
   // False if a signal came during validation; the epoch then ends after resuming.
@@ -51,7 +60,7 @@ class Trainer {
   void write_epoch_events(const EpochRecord& record);
   void log_epoch(const EpochRecord& record, bool best) const;
 
-  // Writing (trainer_save.cpp)
+  // Writing (trainer_save.cpp); every step that was launched was read then.
   TrainingState snapshot() const;
   void save_checkpoint();
   void save_best_model();
@@ -82,7 +91,13 @@ class Trainer {
   std::unique_ptr<Ema> ema_;
   StemObjective objective_;
   BatchStage stage_;
-  std::unique_ptr<TrainStep> step_;
+  std::unique_ptr<Prefetcher> batches_;
+  std::unique_ptr<TrainStep> step_;  // goes before the batches that it may still read
+  struct InFlight {
+    StepRecord record;
+    std::vector<const Batch*> batches;
+  };
+  std::deque<InFlight> in_flight_;
   Tensor best_;  // weights of the best epoch, if has_best_
   bool has_best_ = false;
   Schedule schedule_;
@@ -93,7 +108,6 @@ class Trainer {
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<MetricsLog> epoch_metrics_;
   std::unique_ptr<TensorBoardWriter> events_;  // if logging.tensorboard
-  std::unique_ptr<Prefetcher> batches_;
   StopSignalGuard signals_;
   Progress* progress_ = nullptr;
   bool stop_by_caller_ = false;

@@ -19,7 +19,7 @@ namespace stemfabric {
 
 TrainingState Trainer::snapshot() const {
   TrainingState state = state_;
-  state.optimizer_steps = optimizer_.steps();
+  state.optimizer_steps = optimizer_.steps(ctx_);
   state.schedule = schedule_.state();
   state.early_stopping = stopping_.state();
   state.metrics_bytes = metrics_->bytes();
@@ -58,7 +58,7 @@ TrainingResult Trainer::partial_result() const {
   result.train_loss = state_.step_in_epoch > 0 || state_.history.empty()
                           ? state_.epoch_sums.mean().total
                           : state_.history.back().train.total;
-  result.seconds = snapshot().seconds;
+  result.seconds = state_.seconds + session_seconds();
   return result;
 }
 

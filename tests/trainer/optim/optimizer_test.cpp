@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/reduction/reduction.h"
 #include "trainer/optim/ema.h"
 
 namespace stemfabric {
@@ -36,6 +37,8 @@ TEST_P(OptimizerDecay, DecaysOnlyTheFirstElements) {
   Tensor weights = Tensor::zeros({kElements}, DType::kF32);
   Tensor gradients = Tensor::zeros({kElements}, DType::kF32);
   std::vector<ScalarAdam> expected;
+  Tensor squares = Tensor::zeros({3}, DType::kF64);
+  const double lr = 0.01;
   for (int64_t i = 0; i < kElements; ++i) {
     weights.as<float>()[i] = 0.25F + 0.125F * static_cast<float>(i % 7);
     expected.push_back({.w = weights.as<float>()[i]});
@@ -46,9 +49,22 @@ TEST_P(OptimizerDecay, DecaysOnlyTheFirstElements) {
       expected[static_cast<std::size_t>(i)].step(0.5 * gradients.as<float>()[i], t, 0.01,
                                                  i < kDecayed ? 0.3 : 0.0, decoupled);
     }
-    optimizer.step(ctx, weights.view(), gradients.view(), 0.01, 0.5);
+    const auto step = [&] {
+      sum_squares_into(ctx, {.x = gradients.view(), .result = squares.view()});
+      // Clipped to half.
+      const double clip = 0.5 * std::sqrt(squares.as<double>()[0]);
+      optimizer.step(ctx, weights.view(), gradients.view(),
+                     {.squares = squares.view(), .clip = clip, .lr = &lr});
+    };
+    step();
+    EXPECT_EQ(optimizer.gate().as<double>()[0], 0.5);
+    EXPECT_EQ(optimizer.gate().as<double>()[1], 1);
+    // One that is spoiled is no step.
+    gradients.as<float>()[t] = INFINITY;
+    step();
+    EXPECT_EQ(optimizer.gate().as<double>()[1], 0);
   }
-  EXPECT_EQ(optimizer.steps(), 4);
+  EXPECT_EQ(optimizer.steps(ctx), 4);
   for (int64_t i = 0; i < kElements; ++i) {
     // Four steps, each rounded to float32 a few times at a magnitude of at most 1.
     EXPECT_NEAR(weights.as<float>()[i], expected[static_cast<std::size_t>(i)].w, 4e-6) << i;
