@@ -28,7 +28,7 @@ struct Mutation {
   int line;
 };
 constexpr auto kMutations = std::to_array<Mutation>({
-#include "mutations.inc"
+#include <mutations.inc>  // of mutations.txt, by make_mutants.py
 });
 
 // What the process that runs the tests tells the one that waits for it.
