@@ -82,9 +82,10 @@ struct Keep {
   PhiloxKey key{};
   uint32_t threshold = 0;  // keep if the 16-bit lane is >= threshold; 0 = no dropout
   int64_t sample0 = 0;
+  const PhiloxKey* key_at = nullptr;  // if not null: where the key is
 };
 inline Keep keep_of(const DropoutConfig& config) {
-  return {config.key, dropout_threshold(config.p), config.sample0};
+  return {config.key, dropout_threshold(config.p), config.sample0, config.key_at};
 }
 // Bit 2 n + (0 or 1) is the weight of query i of head (b, h) and key first + 8 n + 2 pair + (0 or
 // 1), for n < 4.
@@ -94,7 +95,7 @@ __device__ __forceinline__ unsigned keep_bits(const Keep& keep, int64_t b, int64
       philox4x32_10({{static_cast<uint32_t>(i),
                       4u * static_cast<uint32_t>(first / kTileKeys) + static_cast<uint32_t>(pair),
                       static_cast<uint32_t>(keep.sample0 + b), static_cast<uint32_t>(h)}},
-                    keep.key);
+                    keep.key_at != nullptr ? *keep.key_at : keep.key);
   unsigned bits = 0;
   SF_UNROLL
   for (int n = 0; n < 8; ++n) {

@@ -57,6 +57,9 @@ struct DropoutConfig {
   float p = 0.0f;
   PhiloxKey key{};      // philox_launch_key(...)
   int64_t sample0 = 0;  // global index of the batch's first sample
+  // On a device, if not null: where its memory holds the key, so that a captured launch can be done
+  // again with another one.
+  const PhiloxKey* key_at = nullptr;
 };
 SF_HOST_DEVICE inline uint32_t dropout_threshold(float p) {
   // Not lround: this must be the same arithmetic on CPU and GPU.

@@ -16,10 +16,12 @@ struct Dropout {
   float scale;
   PhiloxKey key;
   uint32_t sample0, tokens_per_sample;
+  const PhiloxKey* key_at;  // if not null: where the key is
 };
 // Where a row's random numbers are.
 struct DropoutRow {
   uint32_t token, sample;
+  PhiloxKey key;
 };
 
 // Rows are counted in 32 bits, which makes the division below cheap.
@@ -30,12 +32,14 @@ inline Dropout dropout_of(const DropoutConfig& config, int64_t tokens_per_sample
           .scale = dropout_scale(config.p),
           .key = config.key,
           .sample0 = static_cast<uint32_t>(config.sample0),
-          .tokens_per_sample = static_cast<uint32_t>(std::min(tokens_per_sample, kMost))};
+          .tokens_per_sample = static_cast<uint32_t>(std::min(tokens_per_sample, kMost)),
+          .key_at = config.key_at};
 }
 
 __device__ __forceinline__ DropoutRow dropout_row(const Dropout& dropout, int64_t row) {
   const auto r = static_cast<uint32_t>(row);
-  return {r % dropout.tokens_per_sample, dropout.sample0 + r / dropout.tokens_per_sample};
+  return {r % dropout.tokens_per_sample, dropout.sample0 + r / dropout.tokens_per_sample,
+          dropout.key_at != nullptr ? *dropout.key_at : dropout.key};
 }
 
 __device__ __forceinline__ float keep_or_drop(const Dropout& dropout, uint32_t lane, float value) {
@@ -49,7 +53,7 @@ __device__ __forceinline__ FloatVector<kWidth> drop(const Dropout& dropout, cons
                                                     int64_t channel, FloatVector<kWidth> v) {
   static_assert(kWidth == 1 || kWidth == 4);
   const PhiloxCounter bits =
-      philox4x32_10({{static_cast<uint32_t>(channel / 8), row.token, row.sample, 0}}, dropout.key);
+      philox4x32_10({{static_cast<uint32_t>(channel / 8), row.token, row.sample, 0}}, row.key);
   const bool upper = (channel & 4) != 0;
   const uint32_t words[2] = {upper ? bits.word[2] : bits.word[0],
                              upper ? bits.word[3] : bits.word[1]};

@@ -1,5 +1,6 @@
 #include "kernels/simt/queue.h"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <utility>
@@ -48,8 +49,26 @@ Queue& Queue::of(const Stream& stream) {
 
 void Queue::push(Work work) {
   const std::lock_guard lock(registry().mutex);
+  if (captured_) {
+    captured_->push_back(std::move(work));
+    return;
+  }
   work_.push_back(std::move(work));
   ++pending;
+}
+
+void Queue::begin_capture() {
+  const std::lock_guard lock(registry().mutex);
+  SF_CHECK(!captured_, "work is captured already");
+  captured_.emplace();
+}
+
+std::vector<Queue::Work> Queue::end_capture() {
+  const std::lock_guard lock(registry().mutex);
+  SF_CHECK(captured_.has_value(), "no work is captured");
+  std::vector<Work> captured = std::move(*captured_);
+  captured_.reset();
+  return captured;
 }
 
 void Queue::run_until(int64_t place) {
@@ -90,6 +109,11 @@ void Queue::run_or_keep_failure() noexcept {
     failure_ = std::current_exception();
     ++pending;
   }
+}
+
+bool any_queue_captures() {
+  const std::lock_guard lock(registry().mutex);
+  return std::ranges::any_of(registry().queues, [](const Queue* q) { return q->captures(); });
 }
 
 void finish_all_queues() {

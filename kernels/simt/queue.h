@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace stemfabric {
@@ -28,6 +29,10 @@ class Queue {
   static Queue& of(const Stream& stream);
 
   void push(Work work);
+  // From the first to the second, work that is pushed is not queued but given to the caller.
+  void begin_capture();
+  std::vector<Work> end_capture();
+  bool captures() const { return captured_.has_value(); }
   // How much work was ever pushed: a place in the queue.
   int64_t end() const { return begin_ + static_cast<int64_t>(work_.size()); }
   // Runs the work before a place that has not run yet. What it throws is thrown here, once, and the
@@ -43,7 +48,11 @@ class Queue {
   std::deque<Work> work_;
   int64_t begin_ = 0;           // the place of work_.front()
   std::exception_ptr failure_;  // of work that ran where nothing could be thrown
+  std::optional<std::vector<Work>> captured_;
 };
+
+// Does any queue capture? No memory can be had from the device then.
+bool any_queue_captures();
 
 // Runs the work of all queues, as cudaDeviceSynchronize does.
 void finish_all_queues();

@@ -32,6 +32,28 @@ class CudaEvent final : public Event {
   cudaEvent_t event_ = nullptr;
 };
 
+bool launches_wait() {
+  const char* value = std::getenv("STEMFABRIC_SYNC_LAUNCHES");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
+class CudaGraph final : public Graph {
+ public:
+  CudaGraph(cudaStream_t stream, cudaGraph_t graph) : stream_(stream) {
+    const std::unique_ptr<CUgraph_st, cudaError_t (*)(cudaGraph_t)> captured(graph,
+                                                                             cudaGraphDestroy);
+    SF_CUDA_CHECK(cudaGraphInstantiate(&executable_, graph, 0));
+  }
+  ~CudaGraph() override { cudaGraphExecDestroy(executable_); }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+  void launch() override { SF_CUDA_CHECK(cudaGraphLaunch(executable_, stream_)); }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
 class CudaStream final : public Stream {
  public:
   explicit CudaStream(int device) : Stream({DeviceKind::kCuda, device}) {
@@ -56,16 +78,28 @@ class CudaStream final : public Stream {
   void fill(void* at, unsigned char byte, std::size_t bytes) override {
     SF_CUDA_CHECK(cudaMemsetAsync(at, byte, bytes, stream_));
   }
+  // Where every launch is waited for, nothing can be captured.
+  bool can_capture() const override { return !launches_wait(); }
+  std::unique_ptr<Graph> capture(const std::function<void()>& work) override {
+    SF_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    cudaGraph_t graph = nullptr;
+    try {
+      work();
+    } catch (...) {
+      if (cudaStreamEndCapture(stream_, &graph) == cudaSuccess) {
+        cudaGraphDestroy(graph);
+      }
+      cudaGetLastError();  // the capture that failed is no concern of later calls
+      throw;
+    }
+    SF_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+    return std::make_unique<CudaGraph>(stream_, graph);
+  }
   void* native() const override { return stream_; }
 
  private:
   cudaStream_t stream_ = nullptr;
 };
-
-bool launches_wait() {
-  const char* value = std::getenv("STEMFABRIC_SYNC_LAUNCHES");
-  return value != nullptr && std::string_view(value) == "1";
-}
 
 constexpr const char* kNameTheKernel =
     "STEMFABRIC_SYNC_LAUNCHES=1 makes every launch wait and names the right one";

@@ -37,6 +37,11 @@ class CpuStream final : public Stream {
 
 }  // namespace
 
+std::unique_ptr<Graph> Stream::capture(const std::function<void()>& /*work*/) {
+  SF_CHECK(false, "a stream of {} captures no work", device_.to_string());
+  return nullptr;
+}
+
 std::unique_ptr<Stream> make_stream(Device device) {
   if (device.kind == DeviceKind::kCpu) {
     return std::make_unique<CpuStream>();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 
 #include "runtime/device/device.h"
@@ -17,6 +18,13 @@ class Event {
   virtual double seconds_since(const Event& earlier) const = 0;
 };
 
+// Work that a stream captured, to be done again as a whole.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  virtual void launch() = 0;  // on the stream that captured it
+};
+
 class Stream {
  public:
   virtual ~Stream() = default;
@@ -28,6 +36,11 @@ class Stream {
   // same byte everywhere. Host memory must stay valid until the stream has come so far.
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void fill(void* at, unsigned char byte, std::size_t bytes) = 0;
+  // Keeps what `work` puts on this stream instead of doing it: kernels with their arguments, copies
+  // and fills with their addresses. Meanwhile nothing may be waited for, recorded or allocated.
+  // Only where can_capture().
+  virtual bool can_capture() const { return false; }
+  virtual std::unique_ptr<Graph> capture(const std::function<void()>& work);
   virtual void* native() const { return nullptr; }  // cudaStream_t on CUDA
 
  protected:

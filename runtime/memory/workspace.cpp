@@ -21,6 +21,7 @@ void* Workspace::take(std::size_t bytes) {
   if (block_ == blocks_.size()) {
     const std::size_t grown = std::max({size, 2 * capacity(), std::size_t{1} << 16});
     blocks_.emplace_back(resource_, grown, "op workspace");
+    ++generation_;
     offset_ = 0;
   }
   void* pointer = static_cast<std::byte*>(blocks_[block_].data()) + offset_;
@@ -35,6 +36,7 @@ void Workspace::release(Mark mark) {
   // at the sum of all growth steps.
   if (block_ == 0 && offset_ == 0 && blocks_.size() > 1) {
     blocks_.erase(blocks_.begin(), blocks_.end() - 1);
+    ++generation_;
   }
 }
 

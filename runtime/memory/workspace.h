@@ -17,6 +17,9 @@ class Workspace {
  public:
   explicit Workspace(MemoryResource& resource) : resource_(resource) {}
   std::size_t capacity() const;  // bytes held
+  // Grows whenever memory was taken or given back: what was captured before then must not be done
+  // again.
+  int64_t generation() const { return generation_; }
 
  private:
   friend class WorkspaceScope;
@@ -31,6 +34,7 @@ class Workspace {
   std::vector<Buffer> blocks_;  // a new, larger block when the current one is full; never moved
   std::size_t block_ = 0;
   std::size_t offset_ = 0;
+  int64_t generation_ = 0;
 };
 
 class WorkspaceScope {

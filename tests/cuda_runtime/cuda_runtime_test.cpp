@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <stdexcept>
 
 #include "runtime/core/check.h"
 #include "runtime/device/device_choice.h"
@@ -151,6 +152,58 @@ TEST_F(CudaRuntime, StreamsWorkInOrderAndWaitForEachOther) {
   filled->synchronize();
   EXPECT_EQ(host, 0);
   EXPECT_DOUBLE_EQ(filled->seconds_since(*copied), 1e-3);
+}
+
+TEST_F(CudaRuntime, ACapturedGraphDoesItsWorkAtEachLaunch) {
+  int from = 5;
+  int to = 0;
+  int back = 0;
+  {
+    const std::unique_ptr<Graph> graph = stream_->capture([&] {
+      stream_->copy(&to, &from, sizeof to);
+      stream_->copy(&back, &to, sizeof back);
+      launch("captured_kernel", "k");
+    });
+    EXPECT_EQ(host_cuda().graphs, 1) << "all but the executable is given back";
+    stream_->synchronize();
+    EXPECT_EQ(back, 0) << "captured work was done";
+    for (from = 6; from < 8; ++from) {
+      graph->launch();
+      EXPECT_EQ(back, from == 6 ? 0 : 6);
+      stream_->synchronize();
+      EXPECT_EQ(back, from);
+    }
+  }
+  EXPECT_EQ(host_cuda().graphs, 0);
+}
+
+TEST_F(CudaRuntime, ACaptureThatFailsLeavesTheStreamAsItWas) {
+  EXPECT_THAT(error_of<DeviceError>([&] { stream_->capture([&] { stream_->synchronize(); }); }),
+              HasSubstr("cudaStreamSynchronize"));
+  EXPECT_THAT(error_of<std::runtime_error>([&] {
+                stream_->capture([] { throw std::runtime_error("of the work itself"); });
+              }),
+              HasSubstr("of the work itself"));
+  EXPECT_THROW(stream_->capture([&] { (void)stream_->record(); }), DeviceError);
+  EXPECT_THROW(stream_->capture([] { (void)device_resource(0).allocate(1, "scratch"); }), Error);
+  host_cuda().instantiate = cudaErrorMemoryAllocation;
+  EXPECT_THAT(error_of<OutOfMemoryError>([&] { stream_->capture([] {}); }),
+              HasSubstr("cudaGraphInstantiate"));
+  EXPECT_EQ(host_cuda().graphs, 0);
+  EXPECT_EQ(host_cuda().events, 0);
+  launch("next_kernel", "k");  // no error is left over for it
+  int from = 5;
+  int to = 0;
+  stream_->copy(&to, &from, sizeof to);
+  stream_->synchronize();
+  EXPECT_EQ(to, 5);
+}
+
+TEST_F(CudaRuntime, NothingIsCapturedWhereLaunchesWait) {
+  EXPECT_TRUE(stream_->can_capture());
+  ASSERT_EQ(::setenv("STEMFABRIC_SYNC_LAUNCHES", "1", 1), 0);
+  EXPECT_FALSE(stream_->can_capture());
+  EXPECT_THROW(make_stream({})->capture([] {}), InternalError) << "a CPU has no graphs";
 }
 
 TEST_F(CudaRuntime, AContextTakesPinnedMemoryAndGivesAllBack) {

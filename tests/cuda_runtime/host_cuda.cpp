@@ -32,7 +32,15 @@ cudaError_t result(cudaError_t status) {
   return status;
 }
 
+// The stream that captures: no more than one does.
+cudaStream_t g_capturing = nullptr;
+
+cudaError_t forbidden_in_capture();
+
 cudaError_t allocate(void** at, std::size_t bytes, std::size_t& pool) {
+  if (g_capturing != nullptr) {
+    return forbidden_in_capture();
+  }
   if (g_sticky == cudaSuccess && bytes > pool) {
     return result(cudaErrorMemoryAllocation);
   }
@@ -61,9 +69,20 @@ cudaError_t release(void* at) {
 
 }  // namespace
 
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+  bool lost = false;
+};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> work;
+};
 struct CUstream_st {
   std::vector<std::function<void()>> work;
   std::size_t done = 0;
+  CUgraph_st* captured = nullptr;
+  void add(std::function<void()> piece) {
+    (captured != nullptr ? captured->work : work).push_back(std::move(piece));
+  }
   void run(std::size_t until) {
     while (done < until && g_sticky == cudaSuccess) {
       work[done++]();
@@ -75,6 +94,13 @@ struct CUevent_st {
   std::size_t position = 0;
 };
 
+namespace {
+cudaError_t forbidden_in_capture() {
+  g_capturing->captured->lost = true;
+  return result(cudaErrorStreamCaptureUnsupported);
+}
+}  // namespace
+
 namespace stemfabric::test {
 HostCuda& host_cuda() {
   static HostCuda state;
@@ -82,7 +108,10 @@ HostCuda& host_cuda() {
 }
 void reset_host_cuda() {
   const HostCuda now = host_cuda();
-  host_cuda() = {.streams = now.streams, .events = now.events, .allocations = now.allocations};
+  host_cuda() = {.streams = now.streams,
+                 .events = now.events,
+                 .allocations = now.allocations,
+                 .graphs = now.graphs};
   g_sticky = g_last = cudaSuccess;
 }
 }  // namespace stemfabric::test
@@ -172,11 +201,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return result(cudaSuccess);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream->captured != nullptr) {
+    return forbidden_in_capture();
+  }
   stream->run(stream->work.size());
   return result(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned /*flags*/) {
-  stream->work.emplace_back([awaited = *event] { awaited.stream->run(awaited.position); });
+  stream->add([awaited = *event] { awaited.stream->run(awaited.position); });
   return result(cudaSuccess);
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -190,6 +222,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return result(cudaSuccess);
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (stream->captured != nullptr) {
+    return forbidden_in_capture();
+  }
   *event = {stream, stream->work.size()};
   return result(cudaSuccess);
 }
@@ -208,11 +243,59 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   if (kind != cudaMemcpyDefault) {
     return result(cudaErrorInvalidMemcpyDirection);
   }
-  stream->work.emplace_back([=] { std::memcpy(to, from, bytes); });
+  stream->add([=] { std::memcpy(to, from, bytes); });
   return result(cudaSuccess);
 }
 cudaError_t cudaMemsetAsync(void* at, int value, std::size_t bytes, cudaStream_t stream) {
-  stream->work.emplace_back([=] { std::memset(at, value, bytes); });
+  stream->add([=] { std::memset(at, value, bytes); });
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  if (g_capturing != nullptr || mode != cudaStreamCaptureModeThreadLocal) {
+    return result(cudaErrorIllegalState);
+  }
+  g_capturing = stream;
+  stream->captured = new CUgraph_st;
+  ++host_cuda().graphs;
+  return result(cudaSuccess);
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  if (g_capturing != stream) {
+    return result(cudaErrorIllegalState);
+  }
+  g_capturing = nullptr;
+  *graph = std::exchange(stream->captured, nullptr);
+  if ((*graph)->lost) {
+    cudaGraphDestroy(std::exchange(*graph, nullptr));
+    return result(cudaErrorStreamCaptureInvalidated);
+  }
+  return result(cudaSuccess);
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long /*flags*/) {
+  if (const cudaError_t refused = std::exchange(host_cuda().instantiate, cudaSuccess);
+      refused != cudaSuccess) {
+    return result(refused);
+  }
+  *executable = new CUgraphExec_st{graph->work};
+  ++host_cuda().graphs;
+  return result(cudaSuccess);
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  --host_cuda().graphs;
+  return result(cudaSuccess);
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  --host_cuda().graphs;
+  return result(cudaSuccess);
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const std::function<void()>& piece : executable->work) {
+    stream->add(piece);
+  }
   return result(cudaSuccess);
 }
 
@@ -232,7 +315,7 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** /
   }
   host_cuda().calls.push_back("launch " + std::to_string(grid.x) + " x " + std::to_string(block.x) +
                               ", " + std::to_string(shared));
-  stream->work.emplace_back([kernel] {
+  stream->add([kernel] {
     if (kernel == host_cuda().faulty_kernel) {
       g_sticky = cudaErrorIllegalAddress;
     }

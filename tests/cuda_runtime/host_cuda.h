@@ -3,7 +3,8 @@
 // functions instead of the library's.
 //
 // Work is asynchronous as late as it may be: copies and fills happen, in order, when somebody waits
-// for their stream. Kernels do nothing, or fail as asked.
+// for their stream. Kernels do nothing, or fail as asked. While a stream captures, it may not be
+// waited for nor recorded, and memory may not be allocated: the capture is lost then.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -19,15 +20,16 @@ struct HostCuda {
   cudaError_t survey = cudaSuccess;  // of cudaGetDeviceCount
   int devices = 1;
   int driver = 13000;
-  std::vector<int> broken;              // devices whose properties cannot be had
-  std::size_t free_bytes = 1 << 20;     // of every device; what is allocated is taken from it
-  std::size_t pinned_bytes = 1 << 20;   // likewise
-  std::size_t max_shared = 227 * 1024;  // dynamic shared memory that may be asked for
-  cudaError_t launch = cudaSuccess;     // of the next cudaLaunchKernel
-  const void* faulty_kernel = nullptr;  // its launches succeed; then it touches a wrong address
+  std::vector<int> broken;                // devices whose properties cannot be had
+  std::size_t free_bytes = 1 << 20;       // of every device; what is allocated is taken from it
+  std::size_t pinned_bytes = 1 << 20;     // likewise
+  std::size_t max_shared = 227 * 1024;    // dynamic shared memory that may be asked for
+  cudaError_t launch = cudaSuccess;       // of the next cudaLaunchKernel
+  cudaError_t instantiate = cudaSuccess;  // of the next cudaGraphInstantiate
+  const void* faulty_kernel = nullptr;    // its launches succeed; then it touches a wrong address
   // What was done.
   std::vector<std::string> calls;
-  int streams = 0, events = 0, allocations = 0;  // alive
+  int streams = 0, events = 0, allocations = 0, graphs = 0;  // alive
 };
 
 HostCuda& host_cuda();   // of this process

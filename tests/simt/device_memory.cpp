@@ -168,6 +168,7 @@ void explain_fault(int signal, siginfo_t* info, void* context) {
 }  // namespace
 
 void* SimtDeviceMemory::allocate(std::size_t bytes, const char* purpose) {
+  SF_CHECK(!simt::any_queue_captures(), "{} asked for memory while work is captured", purpose);
   const auto size = static_cast<int64_t>(bytes);
   if (limit_ > 0 && used_ + size > limit_) {
     throw OutOfMemoryError("out of device memory: {} asked for {} bytes; {} of {} bytes are in use",

@@ -45,12 +45,53 @@ class SimtEvent final : public Event {
   int64_t place_ = 0;
 };
 
+class SimtGraph final : public Graph {
+ public:
+  SimtGraph(std::shared_ptr<simt::Queue> queue, std::vector<simt::Queue::Work> work,
+            std::shared_ptr<int64_t> launches)
+      : queue_(std::move(queue)), work_(std::move(work)), launches_(std::move(launches)) {}
+  void launch() override {
+    ++*launches_;
+    for (const simt::Queue::Work& work : work_) {
+      queue_->push(work);
+    }
+  }
+
+ private:
+  std::shared_ptr<simt::Queue> queue_;
+  std::vector<simt::Queue::Work> work_;
+  std::shared_ptr<int64_t> launches_;
+};
+
 class SimtStream final : public Stream {
  public:
   SimtStream() : Stream({DeviceKind::kCuda, 0}) {}
-  void synchronize() override { queue_->run(); }
-  std::unique_ptr<Event> record() override { return std::make_unique<SimtEvent>(queue_); }
+  void synchronize() override {
+    check_no_capture("waited for");
+    queue_->run();
+  }
+  std::unique_ptr<Event> record() override {
+    check_no_capture("recorded");
+    return std::make_unique<SimtEvent>(queue_);
+  }
+  bool can_capture() const override { return true; }
+  std::unique_ptr<Graph> capture(const std::function<void()>& work) override {
+    if (refuses_captures) {
+      throw DeviceError("captures are refused");
+    }
+    queue_->begin_capture();
+    try {
+      work();
+    } catch (...) {
+      queue_->end_capture();
+      throw;
+    }
+    return std::make_unique<SimtGraph>(queue_, queue_->end_capture(), graph_launches_);
+  }
+  bool refuses_captures = false;
+  int64_t graph_launches() const { return *graph_launches_; }
   void wait(const Event& event) override {
+    check_no_capture("made to wait");
     queue_->push(dynamic_cast<const SimtEvent&>(event).waiting());
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
@@ -62,7 +103,11 @@ class SimtStream final : public Stream {
   void* native() const override { return queue_.get(); }
 
  private:
+  void check_no_capture(const char* what) const {
+    SF_CHECK(!queue_->captures(), "a stream is {} while its work is captured", what);
+  }
   std::shared_ptr<simt::Queue> queue_ = std::make_shared<simt::Queue>();
+  std::shared_ptr<int64_t> graph_launches_ = std::make_shared<int64_t>(0);
 };
 
 // Ordinary memory as that of the device: as with cudaFree, a block is given back once all that was

@@ -118,6 +118,42 @@ TEST(SimtStream, WithoutAWaitAStreamDoesNotSeeAnothersWork) {
   EXPECT_EQ(with, 2);
 }
 
+TEST(SimtStream, ACapturedGraphDoesItsWorkAtEachLaunch) {
+  const ExecutionContext ctx = simt_device();
+  Standardized s(ctx);
+  Floats from = {1, 2, 3, 4}, back(4);
+  const Floats factors = {2, 2, 2, 2};
+  Stream& stream = ctx.stream();
+  ASSERT_TRUE(stream.can_capture());
+  stream.fill(s.mean.view().data(), 0, s.mean.bytes());
+  stream.copy(s.scale.view().data(), factors.data(), s.scale.bytes());
+  const auto graph = stream.capture([&] {
+    stream.copy(s.x.view().data(), from.data(), s.x.bytes());
+    s.run(ctx);
+    stream.copy(back.data(), s.y.view().data(), s.y.bytes());
+  });
+  stream.synchronize();
+  EXPECT_THAT(back, ElementsAre(0, 0, 0, 0)) << "captured work was done";
+  graph->launch();
+  stream.synchronize();
+  EXPECT_THAT(back, ElementsAre(2, 4, 6, 8));
+  from = {4, 3, 2, 1};
+  graph->launch();
+  EXPECT_THAT(back, ElementsAre(2, 4, 6, 8));
+  stream.synchronize();
+  EXPECT_THAT(back, ElementsAre(8, 6, 4, 2));
+}
+
+TEST(SimtStream, NothingIsWaitedForWhileWorkIsCaptured) {
+  const ExecutionContext ctx = simt_device();
+  Stream& stream = ctx.stream();
+  const auto event = stream.record();
+  EXPECT_THROW(stream.capture([&] { stream.synchronize(); }), InternalError);
+  EXPECT_THROW(stream.capture([&] { stream.record(); }), InternalError);
+  EXPECT_THROW(stream.capture([&] { stream.wait(*event); }), InternalError);
+  stream.synchronize();  // none of them is going on
+}
+
 // As with cudaFree.
 TEST(SimtStream, MemoryOfTheDeviceIsGivenBackAfterTheWorkThatUsesIt) {
   const ExecutionContext ctx = simt_device();

@@ -157,6 +157,7 @@ struct TrainingConfig {
   int64_t seed = 0;
   std::string device = "auto";
   int64_t threads = 0;
+  std::string cuda_graph = "auto";
   std::string init_from;
   int64_t max_non_finite_steps = 10;
   int64_t checkpoint_every_steps = 0;
@@ -203,6 +204,9 @@ struct TrainingConfig {
     v("device", device, "where to train; auto takes a GPU if one is usable",
       one_of({"auto", "cpu", "cuda"}));
     v("threads", threads, "CPU threads; 0 = all this process may use", between(0, 1024));
+    v("cuda_graph", cuda_graph,
+      "on a GPU, launch a step as one CUDA graph (auto), or its kernels one by one (off)",
+      one_of({"auto", "off"}));
     v("init_from", init_from,
       "weights (.safetensors) or run folder to start from; empty = drawn from the seed");
     v("max_non_finite_steps", max_non_finite_steps,

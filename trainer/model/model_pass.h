@@ -16,7 +16,32 @@ struct StepRandom {
   uint64_t seed = 0;
   uint64_t step = 0;
   int64_t sample0 = 0;  // global index of the batch's first sample within the step
+  // On a device, if not null: dropout_keys(seed, step, …) in its memory, so that a captured pass
+  // can be done again for another step.
+  const PhiloxKey* keys = nullptr;
 };
+
+// The keys of all dropout of a step: that of (layer, purpose) at dropout_key_index(layer, purpose).
+inline int64_t dropout_key_index(int64_t layer, RandomPurpose purpose) {
+  return 3 * layer + static_cast<int64_t>(purpose) -
+         static_cast<int64_t>(RandomPurpose::kAttentionWeightDropout);
+}
+inline int64_t dropout_key_count(int64_t layers) {
+  return dropout_key_index(layers, RandomPurpose::kAttentionWeightDropout);
+}
+inline PhiloxKey dropout_key(uint64_t seed, uint64_t step, int64_t layer, RandomPurpose purpose) {
+  return philox_launch_key(seed, step, static_cast<uint32_t>(layer),
+                           static_cast<uint32_t>(purpose));
+}
+inline void dropout_keys(uint64_t seed, uint64_t step, int64_t layers, PhiloxKey* keys) {
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    for (const RandomPurpose purpose :
+         {RandomPurpose::kAttentionWeightDropout, RandomPurpose::kAttentionOutputDropout,
+          RandomPurpose::kFeedForwardDropout}) {
+      keys[dropout_key_index(layer, purpose)] = dropout_key(seed, step, layer, purpose);
+    }
+  }
+}
 
 // One forward/backward pair: its size, its memory and its randomness.
 struct ModelPass {
@@ -43,9 +68,10 @@ struct ModelPass {
       return {};
     }
     return {.p = static_cast<float>(p),
-            .key = philox_launch_key(random.seed, random.step, static_cast<uint32_t>(layer),
-                                     static_cast<uint32_t>(purpose)),
-            .sample0 = random.sample0};
+            .key = dropout_key(random.seed, random.step, layer, purpose),
+            .sample0 = random.sample0,
+            .key_at =
+                random.keys == nullptr ? nullptr : random.keys + dropout_key_index(layer, purpose)};
   }
 };
 

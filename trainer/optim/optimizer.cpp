@@ -36,17 +36,19 @@ Optimizer::Optimizer(const ExecutionContext& ctx, const Options& options, int64_
   ctx.stream().fill(control_.view().data(), 0, control_.bytes());
 }
 
+void Optimizer::set_lr(const ExecutionContext& ctx, const double* lr) {
+  ctx.stream().copy(part_of(control_.view(), kLr).data(), lr, sizeof *lr);
+}
+
 void Optimizer::step(const ExecutionContext& ctx, const TensorView& weights,
                      const ConstTensorView& gradients, const Decision& decision) {
   const TensorView control = control_.view();
-  const TensorView lr = part_of(control, kLr);
-  ctx.stream().copy(lr.data(), decision.lr, lr.bytes());
   step_control(ctx, {.squares = decision.squares,
                      .loss = decision.loss,
                      .weighted = decision.weighted,
                      .clip = decision.clip,
                      .gate = part_of(control, kGate),
-                     .lr = lr,
+                     .lr = part_of(control, kLr),
                      .beta1 = options_.beta1,
                      .beta2 = options_.beta2,
                      .steps = part_of(control, kSteps),

@@ -28,9 +28,10 @@ class Optimizer {
     ConstTensorView squares;         // sum_squares_into of the gradients
     ConstTensorView loss, weighted;  // optional: every element must be finite
     double clip = 0;                 // 0: no clipping
-    // On the host; it must stay as it is until the stream has come so far.
-    const double* lr = nullptr;
   };
+  // The learning rate from now on, copied from the host, where it must stay as it is until the
+  // stream has come so far.
+  void set_lr(const ExecutionContext& ctx, const double* lr);
   // One step with the gradients, or nothing if they or the losses are not finite. Both blocks are
   // [elements] f32.
   void step(const ExecutionContext& ctx, const TensorView& weights,

@@ -170,6 +170,7 @@ bool may_differ(const std::string& key) {
                                 "training.num_steps",
                                 "training.threads",
                                 "training.device",
+                                "training.cuda_graph",
                                 "training.init_from",
                                 "training.checkpoint_every_steps",
                                 "training.keep_checkpoints",

@@ -6,6 +6,7 @@
 
 #include "kernels/reduction/reduction.h"
 #include "runtime/core/log.h"
+#include "trainer/model/model_pass.h"
 
 namespace stemfabric {
 
@@ -34,7 +35,14 @@ TrainStep::TrainStep(const ExecutionContext& ctx, const Options& options, Separa
       objective_(objective),
       stage_(stage),
       squares_(Shape{3}, DType::kF64, ctx.resource(), "gradient norm"),
-      records_(ctx.staging(), kRecords * sizeof(Record), "results of steps") {}
+      records_(ctx.staging(), kRecords * sizeof(Record), "results of steps") {
+  if (!ctx.is_cpu()) {
+    const std::size_t bytes =
+        static_cast<std::size_t>(dropout_key_count(layers())) * sizeof(PhiloxKey);
+    keys_ = Buffer(ctx.resource(), bytes, "dropout keys");
+    host_keys_ = Buffer(ctx.staging(), kRecords * bytes, "dropout keys");
+  }
+}
 
 TrainStep::~TrainStep() {
   try {
@@ -44,28 +52,46 @@ TrainStep::~TrainStep() {
   }
 }
 
-void TrainStep::accumulate(std::span<const Batch* const> micro_batches, int64_t step,
-                           PhaseTimes& times) {
+std::vector<StagedBatch> TrainStep::stage(std::span<const Batch* const> micro_batches, int64_t step,
+                                          double lr) {
   std::vector<StagedBatch> staged;
+  stage_.release();
+  for (const Batch* batch : micro_batches) {
+    staged.push_back(stage_.put(*batch));
+  }
+  Record& record = this->record(launched_);
+  record.lr = lr;
+  optimizer_.set_lr(ctx_, &record.lr);
+  if (keys_.bytes() > 0) {
+    auto* keys = static_cast<PhiloxKey*>(host_keys_.data()) +
+                 dropout_key_count(layers()) * static_cast<int64_t>(launched_ % kRecords);
+    dropout_keys(options_.seed, static_cast<uint64_t>(step), layers(), keys);
+    ctx_.stream().copy(keys_.data(), keys, keys_.bytes());
+  }
+  return staged;
+}
+
+void TrainStep::accumulate(std::span<const StagedBatch> micro_batches, int64_t step,
+                           PhaseTimes& times) {
   {
     const PhaseScope scope(times, Phase::kLoss);
     objective_.reset();
-    stage_.release();
-    for (const Batch* batch : micro_batches) {
-      staged.push_back(stage_.put(*batch));
-      objective_.count(staged.back());
+    for (const StagedBatch& batch : micro_batches) {
+      objective_.count(batch);
     }
     const TensorView gradients = model_.gradients();
     ctx_.stream().fill(gradients.data(), 0, gradients.bytes());
   }
   int64_t sample0 = 0;
-  for (const StagedBatch& batch : staged) {
+  for (const StagedBatch& batch : micro_batches) {
     ConstTensorView prediction;
     {
       const PhaseScope scope(times, Phase::kForward);
-      prediction = model_.forward(
-          batch.inputs, batch.mask, true,
-          {.seed = options_.seed, .step = static_cast<uint64_t>(step), .sample0 = sample0});
+      prediction = model_.forward(batch.inputs, batch.mask, true,
+                                  {.seed = options_.seed,
+                                   .step = static_cast<uint64_t>(step),
+                                   .sample0 = sample0,
+                                   .keys = static_cast<const PhiloxKey*>(keys_.data())});
     }
     {
       const PhaseScope scope(times, Phase::kLoss);
@@ -79,24 +105,80 @@ void TrainStep::accumulate(std::span<const Batch* const> micro_batches, int64_t 
   }
 }
 
-void TrainStep::launch(std::span<const Batch* const> micro_batches, int64_t step, double lr,
-                       PhaseTimes& times) {
-  SF_CHECK(in_flight() < kRecords, "{} steps were launched and not collected", in_flight());
-  accumulate(micro_batches, step, times);
+void TrainStep::update(PhaseTimes& times) {
   const PhaseScope scope(times, Phase::kOptimizer);
-  Record& record = this->record(launched_);
-  record.lr = lr;
-  Stream& stream = ctx_.stream();
   sum_squares_into(ctx_, {.x = model_.gradients(), .result = squares_.view()});
   optimizer_.step(ctx_, model_.weights(), model_.gradients(),
                   {.squares = squares_.view(),
                    .loss = objective_.losses(),
                    .weighted = objective_.weighted_losses(),
-                   .clip = options_.grad_clip,
-                   .lr = &record.lr});
+                   .clip = options_.grad_clip});
   if (ema_ != nullptr) {
     ema_->update(ctx_, model_.weights(), optimizer_.gate());
   }
+}
+
+// The first step of a kind is made as it is: ops choose their algorithms then. So is every step
+// until one takes no more scratch memory, and after any was taken elsewhere: a graph works in the
+// memory that there was when it was captured.
+void TrainStep::replay(std::span<const StagedBatch> micro_batches, PhaseTimes& times,
+                       const std::function<void()>& work) {
+  std::vector<std::uintptr_t> kind;
+  for (const StagedBatch& batch : micro_batches) {
+    kind.push_back(static_cast<std::uintptr_t>(batch.size));
+    for (const ConstTensorView& view :
+         {batch.inputs, batch.mask, batch.targets, batch.target_mask, batch.weight}) {
+      kind.push_back(reinterpret_cast<std::uintptr_t>(view.data()));
+    }
+  }
+  const int64_t generation = ctx_.workspace().generation();
+  if (generation != workspace_generation_ || graphs_.size() > kMostGraphs) {
+    graphs_.clear();
+    workspace_generation_ = generation;
+  }
+  const auto known = graphs_.find(kind);
+  if (known == graphs_.end()) {
+    work();
+    if (ctx_.workspace().generation() == generation) {
+      graphs_.emplace(std::move(kind), nullptr);
+    }
+    return;
+  }
+  if (known->second == nullptr) {
+    try {
+      known->second = ctx_.stream().capture(work);
+    } catch (const DeviceError& error) {  // nothing was done
+      log_warning("a training step cannot be made one CUDA graph, its kernels are launched: {}",
+                  error.what());
+      options_.graph = false;
+      work();
+      return;
+    }
+  }
+  const PhaseScope scope(times, Phase::kOptimizer);
+  known->second->launch();
+}
+
+void TrainStep::launch(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+                       PhaseTimes& times) {
+  SF_CHECK(in_flight() < kRecords, "{} steps were launched and not collected", in_flight());
+  std::vector<StagedBatch> staged;
+  {
+    const PhaseScope scope(times, Phase::kLoss);
+    staged = stage(micro_batches, step, lr);
+  }
+  const auto work = [&] {
+    accumulate(staged, step, times);
+    update(times);
+  };
+  if (options_.graph && ctx_.stream().can_capture()) {
+    replay(staged, times, work);
+  } else {
+    work();
+  }
+  const PhaseScope scope(times, Phase::kOptimizer);
+  Record& record = this->record(launched_);
+  Stream& stream = ctx_.stream();
   stream.copy(&record.sums, objective_.sums().data(), sizeof record.sums);
   stream.copy(record.squares, squares_.view().data(), sizeof record.squares);
   stream.copy(record.gate, optimizer_.gate().data(), sizeof record.gate);

@@ -3,10 +3,15 @@
 // one before it has read what came of this one.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "trainer/model/separator.h"
 #include "trainer/optim/ema.h"
@@ -37,6 +42,9 @@ class TrainStep {
   struct Options {
     double grad_clip = 0;  // 0: none
     uint64_t seed = 0;     // of dropout
+    // Where the stream can capture: a kind of step (sizes of its micro-batches) that was made
+    // becomes a graph, and those after it are launches of that.
+    bool graph = true;
   };
   // `ema` may be nullptr. All must outlive the step.
   TrainStep(const ExecutionContext& ctx, const Options& options, Separator& model,
@@ -74,7 +82,15 @@ class TrainStep {
   Record& record(std::size_t step) const {
     return static_cast<Record*>(records_.data())[step % kRecords];
   }
-  void accumulate(std::span<const Batch* const> micro_batches, int64_t step, PhaseTimes& times);
+  static constexpr std::size_t kMostGraphs = 8;
+  int64_t layers() const { return std::max<int64_t>(1, model_.config().depth); }  // with dropout
+  // All that a step has of its own, copied to the device.
+  std::vector<StagedBatch> stage(std::span<const Batch* const> micro_batches, int64_t step,
+                                 double lr);
+  void accumulate(std::span<const StagedBatch> micro_batches, int64_t step, PhaseTimes& times);
+  void update(PhaseTimes& times);
+  void replay(std::span<const StagedBatch> micro_batches, PhaseTimes& times,
+              const std::function<void()>& work);
   const ExecutionContext& ctx_;
   Options options_;
   Separator& model_;
@@ -84,6 +100,10 @@ class TrainStep {
   BatchStage& stage_;
   Tensor squares_;  // [3] f64: sum_squares_into of the gradient
   Buffer records_;
+  Buffer keys_, host_keys_;  // dropout_keys of the step, on a device; of each record
+  // By sizes and addresses of the micro-batches; null: such a step was made once.
+  std::map<std::vector<std::uintptr_t>, std::unique_ptr<Graph>> graphs_;
+  int64_t workspace_generation_ = 0;  // that the graphs are of
   std::array<Launched, kRecords> launches_;
   std::size_t launched_ = 0;
   std::size_t collected_ = 0;

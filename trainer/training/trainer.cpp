@@ -110,8 +110,11 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
     ema_ = std::make_unique<Ema>(ctx_, config_.training.ema_momentum, model_.weights());
   }
   step_ = std::make_unique<TrainStep>(
-      ctx_, TrainStep::Options{.grad_clip = config_.training.grad_clip, .seed = seed()}, model_,
-      optimizer_, ema_.get(), objective_, stage_);
+      ctx_,
+      TrainStep::Options{.grad_clip = config_.training.grad_clip,
+                         .seed = seed(),
+                         .graph = config_.training.cuda_graph == "auto"},
+      model_, optimizer_, ema_.get(), objective_, stage_);
   best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
 }
 

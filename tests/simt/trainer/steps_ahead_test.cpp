@@ -9,6 +9,7 @@
 
 #include "runtime/memory/host_access.h"
 #include "tests/simt/trainer/devices.h"
+#include "tests/support/simd_levels.h"
 #include "tests/support/tiny_training.h"
 #include "trainer/training/train_step.h"
 #include "trainer/training/training.h"
@@ -19,7 +20,7 @@ namespace {
 
 // What a step needs, with everything that has a state.
 struct Stepper {
-  Stepper(const ExecutionContext& context, const TrainingSetup& setup)
+  Stepper(const ExecutionContext& context, const TrainingSetup& setup, bool graph = true)
       : ctx(context),
         data(*setup.data.train),
         model(ctx, setup.model, {.batch = 4, .tokens = data.tokens(), .training = true}),
@@ -31,8 +32,9 @@ struct Stepper {
       model.parameters().initialize(host.as<float>(), 3);
     });
     ema = std::make_unique<Ema>(ctx, 0.9, model.weights());
-    step = std::make_unique<TrainStep>(ctx, TrainStep::Options{.grad_clip = 0.05, .seed = 7}, model,
-                                       optimizer, ema.get(), objective, stage);
+    step = std::make_unique<TrainStep>(
+        ctx, TrainStep::Options{.grad_clip = 0.05, .seed = 7, .graph = graph}, model, optimizer,
+        ema.get(), objective, stage);
   }
   // Step `index` has two micro-batches, of other samples and, in the end, of other sizes.
   std::vector<Batch> batches(int64_t index) const {
@@ -79,8 +81,9 @@ class StepsAhead : public testing::Test {
   void SetUp() override { simt::set_schedule(simt::Schedule::kReverse, 1); }
 
   LoadedConfig config(const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> settings = {"training.num_epochs=2", "training.grad_clip=0.2",
-                                         "training.ema_momentum=0.9", "model.ff_dropout=0.2"};
+    std::vector<std::string> settings = {
+        "training.num_epochs=2", "training.grad_clip=0.2", "training.ema_momentum=0.9",
+        "model.ff_dropout=0.2",  "model.attn_dropout=0.1", "model.attention.dropout=0.1"};
     settings.insert(settings.end(), more.begin(), more.end());
     return tiny_config(folder_ / "data", settings);
   }
@@ -96,6 +99,11 @@ class StepsAhead : public testing::Test {
   TempDir folder_;
   SimtDeviceMemory memory_;
 };
+
+SimtStream& simt_stream(const ExecutionContext& ctx) {
+  return dynamic_cast<SimtStream&>(ctx.stream());
+}
+int64_t graph_launches(const ExecutionContext& ctx) { return simt_stream(ctx).graph_launches(); }
 
 constexpr int64_t kSteps = 7;
 constexpr int64_t kSpoiled = 3;
@@ -129,9 +137,9 @@ TEST_F(StepsAhead, GiveTheSameBitsAsOneByOne) {
   write_tiny_dataset(folder_ / "data",
                      {.train = 8 * kSteps, .overflowing_sample = 8 * kSpoiled + 3});
   const TrainingSetup setup = prepare_training(config());
-  const auto run = [&](std::size_t ahead, std::vector<StepResult>& results) {
+  const auto run = [&](std::size_t ahead, bool graph, std::vector<StepResult>& results) {
     const ExecutionContext ctx = simt_device(memory_);
-    Stepper stepper(ctx, setup);
+    Stepper stepper(ctx, setup, graph);
     std::deque<std::vector<Batch>> batches;
     const auto collect = [&] {
       results.push_back(stepper.step->collect(stepper.times));
@@ -148,11 +156,14 @@ TEST_F(StepsAhead, GiveTheSameBitsAsOneByOne) {
       collect();
     }
     EXPECT_EQ(stepper.optimizer.steps(ctx), kSteps - 1);
+    // All but the first of either kind, and another one, since the first takes memory.
+    EXPECT_EQ(graph_launches(ctx), graph ? kSteps - 3 : 0);
     return stepper.state();
   };
-  std::vector<StepResult> one_by_one, ahead;
-  const std::vector<float> expected = run(0, one_by_one);
-  EXPECT_EQ(run(1, ahead), expected);
+  std::vector<StepResult> one_by_one, ahead, kernels_ahead;
+  const std::vector<float> expected = run(0, false, one_by_one);
+  EXPECT_EQ(run(1, false, kernels_ahead), expected);
+  EXPECT_EQ(run(1, true, ahead), expected);
   for (std::size_t i = 0; i < kSteps; ++i) {
     EXPECT_EQ(ahead[i].non_finite, one_by_one[i].non_finite);
     EXPECT_EQ(ahead[i].non_finite.empty(), i != kSpoiled) << ahead[i].non_finite;
@@ -164,6 +175,85 @@ TEST_F(StepsAhead, GiveTheSameBitsAsOneByOne) {
       EXPECT_EQ(ahead[i].grad_norm, one_by_one[i].grad_norm);
     }
   }
+}
+
+// The same numbers as dropout's on the CPU, whose bits come from the step itself and not from keys
+// in memory: without a graph, and as one that was captured at another step.
+TEST_F(StepsAhead, GraphsDrawOtherDropoutInEachStep) {
+  write_tiny_dataset(folder_ / "data", {.train = 26});
+  const TrainingSetup setup = prepare_training(config());
+  const auto losses = [&](const ExecutionContext& ctx, bool graph) {
+    Stepper stepper(ctx, setup, graph);
+    std::vector<double> result;
+    const std::vector<Batch> batches = stepper.batches(0);
+    const Batch* pointers[] = {&batches[0], &batches[1]};
+    for (int64_t i = 0; i < 4; ++i) {  // with a learning rate of 0, only dropout differs
+      result.push_back(stepper.step->run(pointers, i, 0.0, stepper.times).loss.total);
+    }
+    return result;
+  };
+  const std::vector<double> device = losses(simt_device(memory_), true);
+  EXPECT_EQ(losses(simt_device(memory_), false), device);
+  const std::vector<double> cpu = losses(cpu_context(), true);
+  std::vector<double> lowest;
+  at_lowest_simd_level([&] { lowest = losses(cpu_context(), true); });
+  expect_parity("losses", device, cpu, lowest);
+  for (std::size_t i = 1; i < device.size(); ++i) {
+    EXPECT_GT(std::abs(device[i] - device[0]), 1e-3) << "step " << i;
+  }
+}
+
+// Scratch memory that the graphs work in may be another's then.
+TEST_F(StepsAhead, GraphsAreGivenUpWhenScratchMemoryWasTaken) {
+  write_tiny_dataset(folder_ / "data", {.train = 26});
+  const TrainingSetup setup = prepare_training(config());
+  const auto run = [&](bool graph) {
+    const ExecutionContext ctx = simt_device(memory_);
+    Stepper stepper(ctx, setup, graph);
+    const std::vector<Batch> batches = stepper.batches(0);
+    const Batch* pointers[] = {&batches[0], &batches[1]};
+    for (int64_t i = 0; i < 8; ++i) {
+      const int64_t before = graph_launches(ctx);
+      stepper.step->run(pointers, i, 1e-3, stepper.times);
+      const bool launched = graph_launches(ctx) > before;
+      EXPECT_EQ(launched, graph && i >= 2 && i != 4) << "step " << i;
+      if (i == 3) {
+        WorkspaceScope scope(ctx.workspace());
+        scope.take<std::byte>(8 << 20);
+      }
+    }
+    return stepper.state();
+  };
+  const std::vector<float> expected = run(false);
+  EXPECT_EQ(run(true), expected);
+}
+
+TEST_F(StepsAhead, GoWithoutGraphsWhereTheyAreRefused) {
+  write_tiny_dataset(folder_ / "data", {.train = 26});
+  const TrainingSetup setup = prepare_training(config());
+  const auto run = [&](bool refused) {
+    const ExecutionContext ctx = simt_device(memory_);
+    simt_stream(ctx).refuses_captures = refused;
+    Stepper stepper(ctx, setup);
+    const std::vector<Batch> batches = stepper.batches(0);
+    const Batch* pointers[] = {&batches[0], &batches[1]};
+    for (int64_t i = 0; i < 4; ++i) {
+      stepper.step->run(pointers, i, 1e-3, stepper.times);
+    }
+    EXPECT_EQ(graph_launches(ctx), refused ? 0 : 2);
+    return stepper.state();
+  };
+  const std::vector<float> expected = run(false);
+  EXPECT_EQ(run(true), expected);
+}
+
+TEST_F(StepsAhead, ARunWithoutGraphsGivesTheSameBits) {
+  write_tiny_dataset(folder_ / "data");
+  train("graphs", true, {"training.num_epochs=3"});
+  train("kernels", true, {"training.num_epochs=3", "training.cuda_graph=off"});
+  EXPECT_EQ(read_all_tensors(folder_ / "kernels" / "final_model.safetensors"),
+            read_all_tensors(folder_ / "graphs" / "final_model.safetensors"));
+  EXPECT_EQ(read_metrics(folder_ / "kernels"), read_metrics(folder_ / "graphs"));
 }
 
 TEST_F(StepsAhead, ARunTellsOfSkippedStepsAsTheCpuDoes) {

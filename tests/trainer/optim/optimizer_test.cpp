@@ -39,6 +39,7 @@ TEST_P(OptimizerDecay, DecaysOnlyTheFirstElements) {
   std::vector<ScalarAdam> expected;
   Tensor squares = Tensor::zeros({3}, DType::kF64);
   const double lr = 0.01;
+  optimizer.set_lr(ctx, &lr);
   for (int64_t i = 0; i < kElements; ++i) {
     weights.as<float>()[i] = 0.25F + 0.125F * static_cast<float>(i % 7);
     expected.push_back({.w = weights.as<float>()[i]});
@@ -54,7 +55,7 @@ TEST_P(OptimizerDecay, DecaysOnlyTheFirstElements) {
       // Clipped to half.
       const double clip = 0.5 * std::sqrt(squares.as<double>()[0]);
       optimizer.step(ctx, weights.view(), gradients.view(),
-                     {.squares = squares.view(), .clip = clip, .lr = &lr});
+                     {.squares = squares.view(), .clip = clip});
     };
     step();
     EXPECT_EQ(optimizer.gate().as<double>()[0], 0.5);
