@@ -22,8 +22,10 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3")  # asserts stay on: SF_CHECK does not depend 
 
 find_program(STEMFABRIC_CCACHE ccache)
 if(STEMFABRIC_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${STEMFABRIC_CCACHE})
-  set(CMAKE_CUDA_COMPILER_LAUNCHER ${STEMFABRIC_CCACHE})
+  # Paths relative to the source tree, so that every checkout shares what was compiled.
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${STEMFABRIC_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${launcher})
 endif()
 
 # Flags for our own code only (dependencies are SYSTEM).
