@@ -3,6 +3,7 @@
 #include "kernels/common/dispatch.h"
 #include "kernels/stft/stft.h"
 #include "kernels/stft_features/stft_features_cpu.h"
+#include "kernels/stft_features/stft_features_cuda.h"
 
 namespace stemfabric {
 
@@ -26,8 +27,7 @@ void stft_features(const ExecutionContext& ctx, const StftFeaturesArgs& args) {
   if (args.spectra.data() != nullptr) {
     check_stft_spectra(op, args.spectra, signal, args.n_fft, args.hop_length);
   }
-  require_cpu(ctx, op);
-  cpu::stft_features(ctx, args);
+  SF_DISPATCH(ctx, stft_features, args);
 }
 
 }  // namespace stemfabric
