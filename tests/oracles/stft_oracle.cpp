@@ -1,8 +1,8 @@
 #include "tests/oracles/stft_oracle.h"
 
 #include <cmath>
+#include <complex>
 #include <numbers>
-#include <type_traits>
 
 namespace stemfabric::test {
 namespace {
@@ -45,13 +45,12 @@ std::vector<std::complex<T>> recursion(const std::vector<std::complex<T>>& x, st
   return out;
 }
 
-}  // namespace
-
 template <typename T>
-std::vector<std::complex<T>> dft_oracle(const std::vector<std::complex<T>>& x, int sign) {
+std::vector<std::complex<T>> dft_oracle(const std::vector<std::complex<T>>& x, int sign,
+                                        Transform transform) {
   const std::size_t n = x.size();
   const auto w = roots<T>(n, sign);
-  if constexpr (std::is_same_v<T, float>) {
+  if (transform == Transform::kRecursion) {
     return recursion(x, 0, 1, w);
   }
   std::vector<std::complex<T>> out(n);
@@ -68,12 +67,14 @@ std::vector<std::complex<T>> dft_oracle(const std::vector<std::complex<T>>& x, i
   return out;
 }
 
+}  // namespace
+
 double mirrored(const double* signal, int64_t samples, int64_t i) {
   return signal[i < 0 ? -i : i >= samples ? 2 * (samples - 1) - i : i];
 }
 
 template <typename T>
-std::vector<double> stft_oracle(const StftInput& in) {
+std::vector<double> stft_oracle(const StftInput& in, Transform transform) {
   const int64_t frames = 1 + in.samples / in.hop_length;
   std::vector<double> out;
   for (int64_t c = 0; c < in.channels; ++c) {
@@ -84,7 +85,7 @@ std::vector<double> stft_oracle(const StftInput& in) {
                                   t * in.hop_length - in.n_fft / 2 + i);
         frame.emplace_back(static_cast<T>(x) * static_cast<T>(hann(i, in.n_fft)), T{0});
       }
-      const auto bins = dft_oracle(frame, -1);
+      const auto bins = dft_oracle(frame, -1, transform);
       for (int64_t k = 0; k <= in.n_fft / 2; ++k) {
         out.push_back(bins[at(k)].real());
         out.push_back(bins[at(k)].imag());
@@ -95,7 +96,7 @@ std::vector<double> stft_oracle(const StftInput& in) {
 }
 
 template <typename T>
-std::vector<double> istft_oracle(const StftInput& in) {
+std::vector<double> istft_oracle(const StftInput& in, Transform transform) {
   const int64_t n = in.n_fft;
   const int64_t frames = 1 + in.samples / in.hop_length;
   std::vector<double> out;
@@ -109,7 +110,7 @@ std::vector<double> istft_oracle(const StftInput& in) {
         bins[at(k)] = {static_cast<T>(x[2 * k]), real ? T{0} : static_cast<T>(x[2 * k + 1])};
         bins[at((n - k) % n)] = std::conj(bins[at(k)]);
       }
-      const auto frame = dft_oracle(bins, 1);
+      const auto frame = dft_oracle(bins, 1, transform);
       for (int64_t i = 0; i < n; ++i) {
         const int64_t to = t * in.hop_length - n / 2 + i;
         if (to >= 0 && to < in.samples) {
@@ -126,12 +127,9 @@ std::vector<double> istft_oracle(const StftInput& in) {
   return out;
 }
 
-template std::vector<std::complex<float>> dft_oracle(const std::vector<std::complex<float>>&, int);
-template std::vector<std::complex<double>> dft_oracle(const std::vector<std::complex<double>>&,
-                                                      int);
-template std::vector<double> stft_oracle<float>(const StftInput&);
-template std::vector<double> stft_oracle<double>(const StftInput&);
-template std::vector<double> istft_oracle<float>(const StftInput&);
-template std::vector<double> istft_oracle<double>(const StftInput&);
+template std::vector<double> stft_oracle<float>(const StftInput&, Transform);
+template std::vector<double> stft_oracle<double>(const StftInput&, Transform);
+template std::vector<double> istft_oracle<float>(const StftInput&, Transform);
+template std::vector<double> istft_oracle<double>(const StftInput&, Transform);
 
 }  // namespace stemfabric::test

@@ -1,10 +1,10 @@
 // The short-time Fourier transform and its inverse from the formulas of stft.h and istft.h. T =
-// double sums the definition, O(n²); T = float is the plainest fast transform in float32, the
-// textbook's recursion of radix 2.
+// double sums the definition, O(n²), unless told to be quick; T = float is the plainest fast
+// transform in float32, the textbook's recursion of radix 2.
 #pragma once
 
-#include <complex>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace stemfabric::test {
@@ -16,16 +16,19 @@ struct StftInput {
   std::vector<double> spectra;  // [channels, T, K, 2]; of istft
 };
 
-// Σ_n x[n] exp(sign·2πi·k·n/N) for k = 0 … N−1.
+enum class Transform : uint8_t { kDefinition, kRecursion };
 template <typename T>
-std::vector<std::complex<T>> dft_oracle(const std::vector<std::complex<T>>& x, int sign);
+inline constexpr Transform kUsualTransform =
+    std::is_same_v<T, double> ? Transform::kDefinition : Transform::kRecursion;
 
 // A signal of one channel, mirrored at both ends: sample i for −n_fft/2 <= i < samples + n_fft/2.
 double mirrored(const double* signal, int64_t samples, int64_t i);
 
 template <typename T>
-std::vector<double> stft_oracle(const StftInput& in);  // [channels, T, K, 2]
+std::vector<double> stft_oracle(const StftInput& in,
+                                Transform transform = kUsualTransform<T>);  // [channels, T, K, 2]
 template <typename T>
-std::vector<double> istft_oracle(const StftInput& in);  // [channels, samples]
+std::vector<double> istft_oracle(const StftInput& in,
+                                 Transform transform = kUsualTransform<T>);  // [channels, samples]
 
 }  // namespace stemfabric::test
