@@ -29,9 +29,7 @@ BasicTensorView<kConst> as_spectra(const BasicTensorView<kConst>& rows) {
 template <typename T>
 GuardedTensor table_tensor(const std::vector<T>& values, DType dtype) {
   GuardedTensor tensor({static_cast<int64_t>(values.size())}, dtype);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    tensor.set(static_cast<int64_t>(i), static_cast<double>(values[i]));
-  }
+  tensor.assign(std::vector<double>(values.begin(), values.end()));
   return tensor;
 }
 
