@@ -7,6 +7,8 @@
 #define STEMFABRIC_MASK_ROWS_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "kernels/activation/activation-inl.h"
 #include "kernels/common/simd-inl.h"
 #include "kernels/stem_mask/mask_rows.h"
@@ -31,16 +33,37 @@ HWY_INLINE void sigmoid_row(const float* x, int64_t n, float* activation, float*
   });
 }
 
+// (1 − fraction) · left + fraction · right
+template <class V>
+HWY_INLINE V between(V left, V right, V fraction) {
+  return hn::MulAdd(fraction, right, hn::NegMulAdd(fraction, left, left));
+}
+
 // mask[k] = (1 − fraction) · a[band] + fraction · a[band + 1]
 HWY_INLINE void expand_plane(const cpu::MaskTable& table, const float* a, float* mask) {
-  for_lanes(table.bins, [&](auto d, int64_t k) HWY_ATTR {
+  const FloatTag full;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(full));
+  // The bins of the high bands fill vectors: there the two values are the same for a whole vector.
+  int64_t wide = table.bands - 1;
+  while (wide > 0 && table.first_bin[wide] - table.first_bin[wide - 1] >= lanes) {
+    --wide;
+  }
+  for_lanes(table.first_bin[wide], [&](auto d, int64_t k) HWY_ATTR {
     const hn::RebindToSigned<decltype(d)> di;
     const auto band = hn::LoadU(di, table.band + k);
-    const auto fraction = hn::LoadU(d, table.fraction + k);
     const auto left = hn::GatherIndex(d, a, band);
     const auto right = hn::GatherIndex(d, a + 1, band);
-    hn::StoreU(hn::MulAdd(fraction, right, hn::NegMulAdd(fraction, left, left)), d, mask + k);
+    hn::StoreU(between(left, right, hn::LoadU(d, table.fraction + k)), d, mask + k);
   });
+  for (int64_t j = wide; j + 1 < table.bands; ++j) {
+    const auto left = hn::Set(full, a[j]);
+    const auto right = hn::Set(full, a[j + 1]);
+    const int64_t last = table.first_bin[j + 1] - lanes;  // the last vector may overlap another
+    for (int64_t k = table.first_bin[j]; k < last + lanes; k += lanes) {
+      const int64_t at = std::min(k, last);
+      hn::StoreU(between(left, right, hn::LoadU(full, table.fraction + at)), full, mask + at);
+    }
+  }
 }
 
 // The transpose of expand_plane: gradient[j] = scale · slope[j] · Σ_k ∂mask[k]/∂a[j] · dmask[k], in
