@@ -3,47 +3,19 @@
 
     python3 torch_stft_features.py --bench build/cpu/benchmarks/kernel_benchmarks [--rounds 5] [--out lines.jsonl]
 
-PyTorch does part of ours, and nothing else: torch.stft of both channels, the powers of mid, their sums over 128 bands by one
-matrix product, logarithms. No stereo values, medians, pitch or flux. One JSON line per case, with the least and the median
-over the rounds of wall-clock and of processor time (of the thread that computes) of one call, and seconds of audio per
-second of each. Processor times are what a machine that is busy with other work disturbs least.
+PyTorch does part of ours (audio_transforms.py says which). One JSON line per case, with the least and the median over the
+rounds of wall-clock and of processor time (of the thread that computes) of one call, and seconds of audio per second of
+each. Processor times are what a machine that is busy with other work disturbs least.
 """
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import time
 
 import torch
 
-RATE = 44100
-BANDS = 128
-
-
-def band_edges(bins):
-    """As kernels/stft_features/feature_bands.h."""
-    edges = [0, 1]
-    while len(edges) <= BANDS:
-        growth = (bins / edges[-1]) ** (1 / (BANDS + 1 - len(edges)))
-        edges.append(edges[-1] + max(1, int(edges[-1] * (growth - 1) + 0.5)))
-    return edges
-
-
-def make_torch(n_fft, hop, seconds):
-    signal = torch.rand(2, seconds * RATE) * 2 - 1
-    window = torch.hann_window(n_fft, periodic=True)
-    bins = n_fft // 2 + 1
-    edges = band_edges(bins)
-    bands = torch.zeros(bins, BANDS)
-    for j in range(BANDS):
-        bands[edges[j]:edges[j + 1], j] = 1
-
-    def run():
-        x = torch.stft(signal, n_fft, hop, window=window, center=True, pad_mode="reflect", return_complex=True)
-        mid = (x[0] + x[1]) / 2
-        return torch.log10((mid.real ** 2 + mid.imag ** 2).T @ bands + 1e-10)
-    return run
+from audio_transforms import make_stft_features, shape_of
 
 
 def time_torch(run):
@@ -79,17 +51,16 @@ def main():
                              capture_output=True, text=True).stdout
     lines = []
     for case in listing.split():
-        shape = re.search(r"n(\d+)_hop(\d+)_(\d+)s", case)
-        n_fft, hop, seconds = map(int, shape.groups())
-        run = make_torch(n_fft, hop, seconds)
-        run()
+        shape = shape_of(case.split("/")[1])
+        function, arguments = make_stft_features("cpu", **shape)
+        function(*arguments)
         ours, peer = [], []
         for _ in range(args.rounds):
             ours.append(time_ours(args.bench, case.removesuffix("/manual_time")))
-            peer.append(time_torch(run))
-        mine, theirs = summary(ours, seconds), summary(peer, seconds)
+            peer.append(time_torch(lambda: function(*arguments)))
+        mine, theirs = summary(ours, shape["seconds"]), summary(peer, shape["seconds"])
         ratio = round(theirs["cpu_ms"]["least"] / mine["cpu_ms"]["least"], 1)
-        lines.append(json.dumps({"n_fft": n_fft, "hop_length": hop, "seconds": seconds, "threads": 1, "rounds": args.rounds,
+        lines.append(json.dumps({**shape, "threads": 1, "rounds": args.rounds,
                                  "torch": torch.__version__, "ours": mine, "peer": theirs, "cpu_time_ratio": ratio}))
         print(lines[-1], flush=True)
     if args.out:
