@@ -24,7 +24,7 @@ void stft_features(const ExecutionContext& ctx, const StftFeaturesArgs& args) {
                {signal.dim(0), stft_frames(signal.dim(2), args.hop_length), kAudioFeatures});
   SF_CHECK(args.features.stride(2) == 1, "{}: the last stride of features is {}, not 1", op,
            args.features.stride(2));
-  if (args.spectra.data() != nullptr) {
+  if (args.spectra) {
     check_stft_spectra(op, args.spectra, signal, args.n_fft, args.hop_length);
   }
   SF_DISPATCH(ctx, stft_features, args);

@@ -10,6 +10,7 @@
 #include "kernels/activation/activation.h"
 #include "kernels/adam/adam.h"
 #include "kernels/attention/attention.h"
+#include "kernels/istft/istft.h"
 #include "kernels/linear/linear.h"
 #include "kernels/reduction/reduction.h"
 #include "kernels/residual_norm/residual_norm.h"
@@ -18,6 +19,8 @@
 #include "kernels/stem_loss/stem_loss.h"
 #include "kernels/stem_mask/stem_mask.h"
 #include "kernels/step_control/step_control.h"
+#include "kernels/stft/stft.h"
+#include "kernels/stft_features/stft_features.h"
 #include "runtime/memory/buffer.h"
 #include "tests/support/op_harness.h"
 
@@ -429,6 +432,37 @@ TEST_F(Contract, StepControl) {
       .argument("lr", &Args::lr)
       .argument("steps", &Args::steps)
       .argument("scalars", &Args::scalars);
+}
+
+TEST_F(Contract, Stft) {
+  ContractCheck<StftArgs>("stft", stft,
+                          {.signal = make({1, 2, 600}),
+                           .n_fft = 512,
+                           .hop_length = 128,
+                           .spectra = make({1, 2, 5, 257, 2})})
+      .argument("signal", &StftArgs::signal, kLeading)
+      .argument("spectra", &StftArgs::spectra);
+  ContractCheck<IstftArgs>("istft", istft,
+                           {.spectra = make({1, 2, 5, 257, 2}),
+                            .n_fft = 512,
+                            .hop_length = 128,
+                            .signal = make({1, 2, 600})})
+      .argument("spectra", &IstftArgs::spectra)
+      .argument("signal", &IstftArgs::signal, kLeading);
+}
+
+TEST_F(Contract, StftFeatures) {
+  using Args = StftFeaturesArgs;
+  ContractCheck<Args>("stft_features", stft_features,
+                      {.signal = make({1, 2, 600}),
+                       .sample_rate = 44100,
+                       .n_fft = 512,
+                       .hop_length = 128,
+                       .features = make({1, 5, kAudioFeatures}),
+                       .spectra = make({1, 2, 5, 257, 2})})
+      .argument("signal", &Args::signal, {.axis = 1})
+      .argument("features", &Args::features)
+      .argument("spectra", &Args::spectra, kOptional);
 }
 
 // A dense innermost row is part of the contract where it is not "contiguous".

@@ -8,11 +8,13 @@
 #include <functional>
 #include <map>
 
+#include "kernels/istft/istft.h"
 #include "kernels/reduction/reduction.h"
 #include "kernels/residual_norm/residual_norm.h"
 #include "kernels/simt/executor.h"
 #include "kernels/stem_loss/stem_loss.h"
 #include "kernels/stem_mask/stem_mask.h"
+#include "kernels/stft_features/stft_features.h"
 #include "runtime/core/check.h"
 #include "tests/support/attention_run.h"
 #include "tests/support/op_harness.h"
@@ -172,6 +174,24 @@ Bytes attention(const ExecutionContext& ctx, AttentionActivation activation, int
   return joined({&run.o, &run.o2, &run.u, &run.stats, &run.dq, &run.dk, &run.dv});
 }
 
+Bytes features(const ExecutionContext& ctx, int64_t n_fft) {
+  const GuardedTensor signal = GuardedTensor::random({1, 2, 2 * n_fft}, 1);
+  GuardedTensor out({1, 5, kAudioFeatures}, DType::kF32);
+  stft_features(ctx, {.signal = signal.view(),
+                      .sample_rate = 44100,
+                      .n_fft = n_fft,
+                      .hop_length = n_fft / 2,
+                      .features = out.view()});
+  return joined({&out});
+}
+
+Bytes overlap_add(const ExecutionContext& ctx) {
+  const GuardedTensor spectra = GuardedTensor::random({1, 2, 9, 257, 2}, 1);
+  GuardedTensor signal({1, 2, 1024}, DType::kF32);
+  istft(ctx, {.spectra = spectra.view(), .n_fft = 512, .hop_length = 128, .signal = signal.view()});
+  return joined({&signal});
+}
+
 std::vector<FaultCase> fault_cases() {
   using Context = const ExecutionContext&;
   return {
@@ -191,6 +211,9 @@ std::vector<FaultCase> fault_cases() {
        [](Context ctx) {
          return attention(ctx, AttentionActivation::kSuperpositionNormalized, 40);
        }},
+      {"istft", overlap_add},
+      {"stft_features_n512", [](Context ctx) { return features(ctx, 512); }},
+      {"stft_features_n2048", [](Context ctx) { return features(ctx, 2048); }},
   };
 }
 
