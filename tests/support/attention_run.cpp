@@ -113,13 +113,7 @@ void AttentionRun::run_repeatably() {
   test::run_repeatably({&dq, &dk, &dv}, [&](const auto& ctx) { backward(ctx); });
 }
 
-namespace {
-
-struct AttentionFloors {
-  Floor o, dq, dk, dv;
-};
-
-AttentionFloors floors_of(const AttentionProblem& p, DType dtype) {
+AttentionFloors attention_floors(const AttentionProblem& p, DType dtype) {
   // dS = A (dA − Σ A dA) cancels where a row is almost one-hot or constant: what is left is the
   // rounding of numbers of the size of dA, about |dO| |V|, times the other factor of dQ and dK.
   // O is formed as (c0 V̂ + Σ R V) / g: product, sum, row sum and division round once each, also
@@ -139,14 +133,15 @@ AttentionFloors floors_of(const AttentionProblem& p, DType dtype) {
           .dv = {.ulps = ulps}};
 }
 
-}  // namespace
+AttentionResult<float> attention_naive(const AttentionProblem& p, DType dtype) {
+  return dtype == DType::kBF16 ? attention_naive_bf16(p) : attention_oracle<float>(p);
+}
 
 void expect_attention(const AttentionRun& run, const AttentionProblem& p,
                       const AttentionResult<double>& expected) {
   const DType dtype = run.o.view().dtype();
-  const AttentionResult<float> naive =
-      dtype == DType::kBF16 ? attention_naive_bf16(p) : attention_oracle<float>(p);
-  const AttentionFloors floor = floors_of(p, dtype);
+  const AttentionResult<float> naive = attention_naive(p, dtype);
+  const AttentionFloors floor = attention_floors(p, dtype);
   expect_within_bound("o", run.o.values(), widen(naive.o), expected.o, floor.o);
   expect_within_bound("dq", run.dq.values(), widen(naive.dq), expected.dq, floor.dq);
   expect_within_bound("dk", run.dk.values(), widen(naive.dk), expected.dk, floor.dk);

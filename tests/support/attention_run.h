@@ -36,6 +36,13 @@ class AttentionRun {
   bool masked_;
 };
 
+// The naive computation in a dtype, and what is allowed beside its error.
+AttentionResult<float> attention_naive(const AttentionProblem& problem, DType dtype);
+struct AttentionFloors {
+  Floor o, dq, dk, dv;
+};
+AttentionFloors attention_floors(const AttentionProblem& problem, DType dtype);
+
 // Expects o, dq, dk and dv to be as good as the naive computation of the same problem in the run's
 // own dtype.
 void expect_attention(const AttentionRun& run, const AttentionProblem& problem,
