@@ -77,12 +77,49 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 // ---- AtomicFile
 
+namespace io_internal {
+
+PartialFile::PartialFile(const fs::path& target) : target_(target) {
+  remove_stale_partials(target);
+  do {
+    partial_ = partial_path(target);
+    const int fd =
+        ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) {
+      fail("write", target, errno);
+    }
+    fd_ = Descriptor(fd);
+  } while (!lock_partial(fd_));
+}
+
+PartialFile::~PartialFile() {
+  if (!partial_.empty()) {
+    ::unlink(partial_.c_str());
+  }
+}
+
+void PartialFile::commit() {
+  // fsync before rename: after a power cut the name must not lead to an empty file.
+  if (::fsync(fd_.get()) != 0) {
+    fail("write", target_, errno);
+  }
+  // The lock is kept until the file has its name, so that nobody takes it for a stale one.
+  if (::rename(partial_.c_str(), target_.c_str()) != 0) {
+    fail("write", target_, errno);
+  }
+  partial_.clear();
+  fd_ = Descriptor();
+  sync_folder(folder_of(target_));
+}
+
+}  // namespace io_internal
+
 struct AtomicFile::State {
   static constexpr std::size_t kBufferBytes = 256 * 1024;
 
-  fs::path target;
-  fs::path partial;
-  Descriptor fd;  // its lock says that somebody is still writing
+  explicit State(const fs::path& target) : file(target) {}
+
+  PartialFile file;
   std::string buffer;
   uint64_t written = 0;
   off_t sent = 0;     // bytes given to the system
@@ -91,12 +128,12 @@ struct AtomicFile::State {
   // Errors name the target: that is the file the user knows.
   void write_out(const char* data, std::size_t size) {
     while (size > 0) {
-      const ssize_t done = ::write(fd.get(), data, size);
+      const ssize_t done = ::write(file.fd(), data, size);
       if (done < 0) {
         if (errno == EINTR) {
           continue;
         }
-        fail("write", target, errno);
+        fail("write", file.target(), errno);
       }
       data += done;
       size -= static_cast<std::size_t>(done);
@@ -109,7 +146,7 @@ struct AtomicFile::State {
   void start_writeback() {
     constexpr off_t kStep = 8 << 20;
     if (sent - started >= kStep) {
-      ::sync_file_range(fd.get(), started, sent - started, SYNC_FILE_RANGE_WRITE);
+      ::sync_file_range(file.fd(), started, sent - started, SYNC_FILE_RANGE_WRITE);
       started = sent;
     }
   }
@@ -119,32 +156,16 @@ struct AtomicFile::State {
   }
 };
 
-AtomicFile::AtomicFile(const fs::path& path) : state_(std::make_unique<State>()) {
-  state_->target = path;
-  remove_stale_partials(path);
-  do {
-    state_->partial = partial_path(path);
-    const int fd =
-        ::open(state_->partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (fd < 0) {
-      fail("write", path, errno);
-    }
-    state_->fd = Descriptor(fd);
-  } while (!lock_partial(state_->fd));
-}
+AtomicFile::AtomicFile(const fs::path& path) : state_(std::make_unique<State>(path)) {}
 
-AtomicFile::~AtomicFile() {
-  if (!state_->partial.empty()) {
-    ::unlink(state_->partial.c_str());
-  }
-}
+AtomicFile::~AtomicFile() = default;
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
   write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
 void AtomicFile::write(std::string_view text) {
-  SF_CHECK(state_->fd.get() >= 0, "write after commit of {}", state_->target.string());
+  SF_CHECK(state_->file.fd() >= 0, "write after commit of {}", state_->file.target().string());
   if (state_->buffer.size() + text.size() > State::kBufferBytes) {
     state_->flush();
   }
@@ -159,19 +180,9 @@ void AtomicFile::write(std::string_view text) {
 uint64_t AtomicFile::written() const { return state_->written; }
 
 void AtomicFile::commit() {
-  SF_CHECK(state_->fd.get() >= 0, "second commit of {}", state_->target.string());
+  SF_CHECK(state_->file.fd() >= 0, "second commit of {}", state_->file.target().string());
   state_->flush();
-  // fsync before rename: after a power cut the name must not lead to an empty file.
-  if (::fsync(state_->fd.get()) != 0) {
-    fail("write", state_->target, errno);
-  }
-  // The lock is kept until the file has its name, so that nobody takes it for a stale one.
-  if (::rename(state_->partial.c_str(), state_->target.c_str()) != 0) {
-    fail("write", state_->target, errno);
-  }
-  state_->partial.clear();
-  state_->fd = Descriptor();
-  sync_folder(folder_of(state_->target));
+  state_->file.commit();
 }
 
 // ---- whole files and folders

@@ -1,4 +1,4 @@
-// What file.cpp, folder.cpp and folder_lock share; nobody else includes this.
+// What the sources of runtime/io share that write files and folders; nobody else includes this.
 #pragma once
 
 #include <unistd.h>
@@ -47,5 +47,24 @@ bool lock_partial(const Descriptor& partial);
 // Partial files and folders of this target that were there before this process first looked into
 // its folder, and that nobody holds.
 void remove_stale_partials(const std::filesystem::path& target);
+
+// A new file under a partial name, held by this process: the half of AtomicFile that knows nothing
+// of buffers, for libraries that write to a descriptor themselves.
+class PartialFile {
+ public:
+  explicit PartialFile(const std::filesystem::path& target);
+  ~PartialFile();  // removes what was not committed
+  PartialFile(const PartialFile&) = delete;
+  PartialFile& operator=(const PartialFile&) = delete;
+
+  const std::filesystem::path& target() const { return target_; }
+  int fd() const { return fd_.get(); }  // -1 after commit()
+  void commit();                        // fsync, then its name
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path partial_;
+  Descriptor fd_;  // its lock says that somebody is still writing
+};
 
 }  // namespace stemfabric::io_internal
