@@ -347,7 +347,8 @@ TEST(AudioFile, DamagedFilesAreReadOrRefused) {
         reader.read(at, 4096, block.data());
       }
     });
-    EXPECT_GT(counts.accepted, 0) << name;
+    // FLAC has a checksum over every frame; the others take some damage for sound.
+    EXPECT_EQ(counts.accepted > 0, std::string(name) != "b.flac") << name;
     EXPECT_GT(counts.refused, 0) << name;
   }
 }
