@@ -86,7 +86,7 @@ AudioDataset::AudioDataset(std::vector<std::shared_ptr<const AudioTrack>> tracks
         with_stem_[static_cast<std::size_t>(s)].push_back(static_cast<int64_t>(t));
       }
     }
-    text += track.info().id + " " + track.info().sha256 + "\n";
+    text += track_hash_line(track.info());
   }
   const bool counted = !sampling_.fixed && sampling_.samples_per_epoch > 0;
   size_ = counted ? sampling_.samples_per_epoch : first_chunk_.back();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/memory/buffer.h"
+#include "trainer/audio_data/audio_manifest.h"
 #include "trainer/audio_data/audio_track.h"
 #include "trainer/config/config.h"
 
@@ -96,12 +97,12 @@ class AudioDataset {
 // A whole audio data set folder.
 struct AudioDatasetFolder {
   std::filesystem::path root;
-  int64_t sample_rate = 0;
-  std::string stem_map;  // its text, as the manifest has it
-  std::vector<std::shared_ptr<const AudioTrack>> train;
+  AudioManifest manifest;
+  std::string manifest_text;
+  std::vector<std::shared_ptr<const AudioTrack>> train;  // at least one
   std::vector<std::shared_ptr<const AudioTrack>> validation;
-  std::string manifest;  // its JSON text
-  std::string hash;      // over both splits
+  std::vector<std::shared_ptr<const AudioTrack>> test;
+  std::string hash;  // over all tracks
 };
 // Whether the folder's manifest says "kind": "audio". (False also where there is none.)
 bool is_audio_dataset(const std::filesystem::path& root);

@@ -34,6 +34,10 @@ void add(const T* __restrict from, int64_t frames, float factor, float* __restri
 
 }  // namespace
 
+std::string track_hash_line(const AudioTrackInfo& info) {
+  return info.id + " " + info.sha256 + "\n";
+}
+
 AudioTrack::AudioTrack(const std::filesystem::path& root, AudioTrackInfo info)
     : info_(std::move(info)), file_(root / info_.file) {
   const auto refuse = [&](const std::string& what) {

@@ -30,6 +30,9 @@ struct AudioTrackInfo {
   std::string sha256;  // of the file
 };
 
+// What a hash over tracks takes of each: "<id> <sha256>\n".
+std::string track_hash_line(const AudioTrackInfo& info);
+
 // Readers may be on any thread.
 class AudioTrack {
  public:
