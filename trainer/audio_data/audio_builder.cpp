@@ -159,8 +159,8 @@ void Builder::consume(WorkItem& item) {
 // hash that is nearest to that side moves, as in data sets of snapshots.
 void Builder::decide_sides() {
   std::array<int64_t, kAudioSides> counts{};
-  const Candidate* lowest = nullptr;
-  const Candidate* highest = nullptr;
+  Candidate* lowest = nullptr;
+  Candidate* highest = nullptr;
   for (Candidate& candidate : candidates_) {
     const TrackSplit split = candidate.track.audit.split;
     const bool trains =
@@ -175,14 +175,13 @@ void Builder::decide_sides() {
   }
   const bool lacks_train = counts[kTrainSide] == 0;
   const bool lacks_validation = counts[kValidationSide] == 0 && counts[kTrainSide] >= 2;
-  const Candidate* moved = lacks_train ? lowest : lacks_validation ? highest : nullptr;
+  Candidate* moved = lacks_train ? lowest : lacks_validation ? highest : nullptr;
   if (moved == nullptr) {
     return;
   }
   log_warning("the split by hash leaves no track for {}; {} changes sides",
               lacks_train ? "training" : "validation", moved->track.info.id);
-  candidates_[static_cast<std::size_t>(moved - candidates_.data())].side =
-      lacks_train ? kTrainSide : kValidationSide;
+  moved->side = lacks_train ? kTrainSide : kValidationSide;
   moved_one_ = true;
 }
 

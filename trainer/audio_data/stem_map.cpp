@@ -128,7 +128,12 @@ class RecipeParser {
     return value;
   }
   StemTerm term(double sign) {
+    skip_spaces();
+    const bool quoted = at_ < text_.size() && text_[at_] == '"';
     StemTerm result{name(), sign, 0.0};
+    if (quoted) {
+      return result;
+    }
     if (take('(')) {
       if (result.source != "lowpass") {
         refuse(fmt::format("'{}' is no function; there is lowpass(source, hertz)",
