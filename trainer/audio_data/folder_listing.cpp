@@ -26,18 +26,23 @@ bool has_audio_extension(const fs::path& file) {
 
 FolderListing list_folder(const fs::path& folder) {
   FolderListing listing;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with('.')) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().filename().string().starts_with('.')) {
       continue;
     }
-    if (entry.is_directory()) {
-      listing.folders.push_back(entry.path());
-    } else if (entry.is_regular_file() && has_audio_extension(entry.path())) {
-      listing.audio_files.push_back(entry.path());
+    std::error_code vanished;  // since it was listed, or a link to nowhere
+    if (it->is_directory(vanished)) {
+      listing.folders.push_back(it->path());
+    } else if (it->is_regular_file(vanished) && has_audio_extension(it->path())) {
+      listing.audio_files.push_back(it->path());
     }
     if (listing.folders.size() + listing.audio_files.size() > kMaxEntries) {
       throw InputError("{}: holds more than {} files and folders", folder.string(), kMaxEntries);
     }
+  }
+  if (error) {
+    throw IoError("cannot read folder {}: {}", folder.string(), error.message());
   }
   std::ranges::sort(listing.folders);
   std::ranges::sort(listing.audio_files);

@@ -13,7 +13,7 @@ struct FolderListing {
   std::vector<std::filesystem::path> folders;
   std::vector<std::filesystem::path> audio_files;  // by extension
 };
-// InputError if there are absurdly many entries (a million).
+// InputError if there are absurdly many entries (a million); IoError if it cannot be read.
 FolderListing list_folder(const std::filesystem::path& folder);
 
 // " (a, b, c, …)" or "": the first names, for messages.
