@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
-#include "runtime/core/progress.h"
+#include "trainer/audio_data/level.h"
 #include "trainer/training/json_fields.h"
 
 namespace stemfabric {
@@ -88,20 +88,19 @@ std::vector<std::string> row_of(const TrackAudit& track, int64_t sample_rate) {
     silent = std::max(silent, file.silent);
     clipped += file.clipped;
   }
-  const bool read = track.frames > 0;
+  const bool measured = !track.files.empty();
+  const double seconds = static_cast<double>(track.frames) / static_cast<double>(sample_rate);
   constexpr std::size_t kLongestId = 40;
   const bool cut = track.id.size() > kLongestId;
   return {cut ? track.id.substr(0, kLongestId - 3) + "..." : track.id,
           track.usable ? split_name(track.split) : "left out",
-          read ? fmt::format("{:.1f}",
-                             static_cast<double>(track.frames) / static_cast<double>(sample_rate))
-               : "-",
+          track.frames > 0 ? fmt::format("{:.1f}", seconds) : "-",
           rates_of(track),
-          stems_of(track),
-          read ? level(peak) : "-",
-          read && track.gain > 0 ? level(0.1 / track.gain) : "-",
-          fmt::format("{}", clipped),
-          read ? fmt::format("{:.0f}", 100 * silent) : "-",
+          track.usable ? stems_of(track) : "-",
+          level(peak),
+          track.usable ? level(kLevelTarget / track.gain) : "-",
+          measured ? fmt::format("{}", clipped) : "-",
+          measured ? fmt::format("{:.0f}", 100 * silent) : "-",
           track.sum_error_db ? fmt::format("{:.0f}", *track.sum_error_db) : "-"};
 }
 
