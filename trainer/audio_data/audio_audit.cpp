@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
+#include "trainer/audio_data/folder_listing.h"
 #include "trainer/audio_data/level.h"
 #include "trainer/training/json_fields.h"
 
@@ -22,19 +23,26 @@ std::string level(double amplitude) {
   return amplitude > 0 ? fmt::format("{:.1f}", 20 * std::log10(amplitude)) : "-";
 }
 
+// Characters of UTF-8 text.
+std::size_t width(const std::string& text) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](unsigned char byte) { return (byte & 0xC0) != 0x80; }));
+}
+
 // Rows of equal length to aligned text; the first column to the left, the others to the right.
 std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths(rows.front().size(), 0);
   for (const auto& row : rows) {
     for (std::size_t c = 0; c < row.size(); ++c) {
-      widths[c] = std::max(widths[c], row[c].size());
+      widths[c] = std::max(widths[c], width(row[c]));
     }
   }
   std::string text;
   for (const auto& row : rows) {
-    std::string line = fmt::format("{:<{}}", row[0], widths[0]);
-    for (std::size_t c = 1; c < row.size(); ++c) {
-      line += fmt::format("  {:>{}}", row[c], widths[c]);
+    std::string line;
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const std::string padding(widths[c] - width(row[c]), ' ');
+      line += c == 0 ? row[c] + padding : "  " + padding + row[c];
     }
     text += line + "\n";
   }
@@ -92,7 +100,7 @@ std::vector<std::string> row_of(const TrackAudit& track, int64_t sample_rate) {
   const double seconds = static_cast<double>(track.frames) / static_cast<double>(sample_rate);
   constexpr std::size_t kLongestId = 40;
   const bool cut = track.id.size() > kLongestId;
-  return {cut ? track.id.substr(0, kLongestId - 3) + "..." : track.id,
+  return {cut ? utf8_prefix(track.id, kLongestId - 3) + "..." : track.id,
           track.usable ? split_name(track.split) : "left out",
           track.frames > 0 ? fmt::format("{:.1f}", seconds) : "-",
           rates_of(track),
@@ -148,7 +156,7 @@ nlohmann::ordered_json track_audit_to_json(const TrackAudit& track) {
   return json;
 }
 
-nlohmann::ordered_json audit_to_json(const AudioAudit& audit) {
+std::string audit_text(const AudioAudit& audit) {
   Json tracks = Json::array();
   for (const TrackAudit& track : audit.tracks) {
     Json stems = Json::array();
@@ -163,10 +171,11 @@ nlohmann::ordered_json audit_to_json(const AudioAudit& audit) {
     entry.update(track_audit_to_json(track));
     tracks.push_back(entry);
   }
-  return {{"root", audit.root},
-          {"layout", audit.layout},
-          {"sample_rate", audit.sample_rate},
-          {"tracks", tracks}};
+  const Json json = {{"root", audit.root},
+                     {"layout", audit.layout},
+                     {"sample_rate", audit.sample_rate},
+                     {"tracks", tracks}};
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 void track_audit_from_json(const nlohmann::json& json, const std::string& source,

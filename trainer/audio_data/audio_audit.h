@@ -55,7 +55,7 @@ struct AudioAudit {
 
 // Aligned columns, a line per track, then the problems.
 std::string audit_table(const AudioAudit& audit);
-nlohmann::ordered_json audit_to_json(const AudioAudit& audit);
+std::string audit_text(const AudioAudit& audit);  // as JSON
 nlohmann::ordered_json track_audit_to_json(const TrackAudit& track);
 // The part that a manifest keeps of a track: files, sum error, problems.
 void track_audit_from_json(const nlohmann::json& json, const std::string& source,

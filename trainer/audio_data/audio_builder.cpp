@@ -12,6 +12,7 @@
 #include "runtime/device/device.h"
 #include "runtime/io/file.h"
 #include "trainer/audio_data/audio_manifest.h"
+#include "trainer/audio_data/folder_listing.h"
 #include "trainer/audio_data/stem_map.h"
 #include "trainer/audio_data/track_cache.h"
 #include "trainer/audio_data/track_maker.h"
@@ -44,7 +45,7 @@ struct Candidate {
 // "Some song.safetensors". What a file name cannot hold is replaced, and a hash of the id added.
 std::string file_name(const std::string& id) {
   constexpr std::size_t kLongest = 150;
-  std::string name = id.substr(0, kLongest);
+  std::string name = utf8_prefix(id, kLongest);
   std::ranges::replace(name, '/', '_');
   if (name.front() == '.') {
     name.front() = '_';

@@ -135,7 +135,7 @@ std::string audio_manifest_text(const AudioManifest& manifest) {
       {"tracks", tracks},
       {"leftOut", left_out},
       {kSelfHashKey, self_hash_placeholder()}};
-  return seal_text(json.dump(1) + "\n");
+  return seal_text(json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 bool is_audio_manifest(const std::string& text) {

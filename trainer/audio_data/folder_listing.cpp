@@ -72,4 +72,12 @@ void require_plain_name(const std::string& name, const fs::path& where) {
   }
 }
 
+std::string utf8_prefix(const std::string& text, std::size_t bytes) {
+  std::size_t end = std::min(bytes, text.size());
+  while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) {
+    --end;  // a byte that goes on with a character
+  }
+  return text.substr(0, end);
+}
+
 }  // namespace stemfabric

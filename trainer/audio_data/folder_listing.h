@@ -23,4 +23,7 @@ std::string first_names(const std::vector<std::filesystem::path>& paths);
 // else an InputError that names `where`.
 void require_plain_name(const std::string& name, const std::filesystem::path& where);
 
+// The longest beginning of at most so many bytes that cuts no character of UTF-8.
+std::string utf8_prefix(const std::string& text, std::size_t bytes);
+
 }  // namespace stemfabric

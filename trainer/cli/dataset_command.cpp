@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -60,7 +59,7 @@ void show_audit(const AudioAudit& audit, const std::string& file) {
   }
   fmt::print("{}", audit_table(audit));
   if (!file.empty()) {
-    write_text_file(file, audit_to_json(audit).dump(1) + "\n");
+    write_text_file(file, audit_text(audit));
   }
 }
 

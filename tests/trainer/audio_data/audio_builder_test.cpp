@@ -208,7 +208,7 @@ TEST_F(AudioBuilder, LeavesOutWhatCannotBeUsed) {
               AllOf(HasSubstr("damaged/vocals.wav"), HasSubstr("not a finite number")));
   const std::string table = audit_table(audit_);
   EXPECT_THAT(table, HasSubstr("left out: damaged: "));
-  const auto json = audit_to_json(audit_);
+  const auto json = nlohmann::json::parse(audit_text(audit_));
   EXPECT_EQ(json["tracks"].size(), 9U);
   EXPECT_EQ(open().manifest.left_out.size(), 8U);
   // Only the track's file and the manifest.
@@ -412,6 +412,26 @@ TEST_F(AudioBuilder, NoSideStaysEmpty) {
     const bool a_first = split_position("a", 0) < split_position("b", 0);
     EXPECT_EQ(open().train.at(0)->info().id, a_first ? "a" : "b");
   }
+}
+
+// 76 letters of two bytes: a file name is cut between two of them, and so is the table's column.
+TEST_F(AudioBuilder, LongIdsAreCutBetweenCharacters) {
+  std::string id;
+  for (int i = 0; i < 76; ++i) {
+    id += "\u00fc";
+  }
+  put(id, "vocals");
+  put("a", "vocals");
+  options_.config.data.train_ratio = 1.0;
+  build();
+  const AudioDatasetFolder set = open();
+  EXPECT_EQ(set.train.size() + set.validation.size(), 2U);
+  const std::string file = set.train.at(0)->info().id == id ? set.train[0]->info().file
+                                                            : set.validation.at(0)->info().file;
+  EXPECT_THAT(file, HasSubstr("/" + id.substr(0, 150) + "-" + sha256_hex(id).substr(0, 8)));
+  const std::string table = audit_table(audit_);
+  EXPECT_THAT(table, HasSubstr("\n" + id.substr(0, 36) + "...  "));
+  EXPECT_THAT(table, HasSubstr("\na" + std::string(20, ' ') + "  "));
 }
 
 TEST_F(AudioBuilder, OddIdsBecomeFileNames) {
