@@ -88,8 +88,7 @@ class Rules {
   void check_audio() const {
     const AudioConfig& audio = config_.audio;
     if (!std::has_single_bit(static_cast<uint64_t>(audio.n_fft))) {
-      throw ConfigError("{} must be a power of two: 512, 1024, 2048 or 4096",
-                        named("audio.n_fft"));
+      throw ConfigError("{} must be a power of two: 512, 1024, 2048 or 4096", named("audio.n_fft"));
     }
     if (audio.n_fft % audio.hop_length != 0) {
       throw ConfigError("{} must divide {}", named("audio.hop_length"), named("audio.n_fft"));
