@@ -2,9 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "trainer/audio_data/track_pass.h"
+#include "trainer/config/suggest.h"
 
 namespace stemfabric {
 namespace {
@@ -13,20 +18,18 @@ namespace fs = std::filesystem;
 
 constexpr double kLengthTolerance = 0.1;  // seconds; files that end earlier are worth a note
 
-// Reasons to leave a track out that show before anything is decoded; empty if there is none.
-std::string early_refusal(const TrackFiles& files, const TrackPass& pass, double seconds) {
+// Reasons to leave a track out that show before anything is decoded.
+void require_usable(const TrackFiles& files, const TrackPass& pass, int64_t sample_rate) {
+  const double seconds = static_cast<double>(pass.frames()) / static_cast<double>(sample_rate);
   if (seconds < kMinTrackSeconds || seconds > kMaxTrackSeconds) {
-    return fmt::format("is {:.3f} s long; a track has {} to {:.0f} s{}", seconds, kMinTrackSeconds,
-                       kMaxTrackSeconds, seconds > 1 ? ", cut it into parts" : "");
+    throw InputError("is {:.3f} s long; a track has {} to {:.0f} s{}", seconds, kMinTrackSeconds,
+                     kMaxTrackSeconds, seconds > 1 ? ", cut it into parts" : "");
   }
   if (!pass.tells_a_stem()) {
-    std::string names;
-    for (const AudioSource& source : files.sources) {
-      names += (names.empty() ? "" : ", ") + source.name;
-    }
-    return fmt::format("none of its sources ({}) makes a stem by data.stem_map", names);
+    std::vector<std::string> names;
+    std::ranges::transform(files.sources, std::back_inserter(names), &AudioSource::name);
+    throw InputError("none of its sources ({}) makes a stem by data.stem_map", comma_list(names));
   }
-  return "";
 }
 
 void add_notes(int64_t sample_rate, TrackAudit& audit) {
@@ -76,50 +79,47 @@ TrackIdentity TrackMaker::identify(const TrackFiles& files) const {
 
 MadeTrack TrackMaker::make(const TrackFiles& files, const fs::path& file) const {
   MadeTrack made;
-  TrackAudit& audit = made.audit;
-  audit.id = files.id;
-  audit.split = files.split;
-  const auto refuse = [&](std::string why) {
-    audit.problems.push_back({true, std::move(why)});
-    return made;
-  };
+  made.audit.id = files.id;
+  made.audit.split = files.split;
   try {
     std::array<bool, TrackPass::kSlots> wide{};
-    for (;;) {
+    while (!made.audit.usable) {
       TrackPass pass(files, map_, sample_rate_, wide);
-      audit.frames = pass.frames();
-      audit.present = pass.known();
-      const double seconds = static_cast<double>(pass.frames()) / static_cast<double>(sample_rate_);
-      if (std::string why = early_refusal(files, pass, seconds); !why.empty()) {
-        return refuse(std::move(why));
-      }
+      made.audit.frames = pass.frames();
+      made.audit.present = pass.known();
+      require_usable(files, pass, sample_rate_);
       if (const auto overflown = pass.run(file)) {
         wide[*overflown] = true;
-        continue;
+      } else {
+        finish(pass, file, made);
       }
-      audit.files = pass.audits(root_);
-      if (pass.silent()) {
-        return refuse("its mixture is silent from start to end");
-      }
-      audit.gain = pass.gain();
-      audit.sum_error_db = pass.sum_error_db();
-      audit.remainder_db = pass.remainder_db();
-      add_notes(sample_rate_, audit);
-      const bool remainder = audit.remainder_db > kRemainderFloorDb;
-      const std::string sha256 = write_safetensors(file, pass.tensors(remainder), {});
-      made.info = {.id = files.id,
-                   .frames = pass.frames(),
-                   .gain = pass.gain(),
-                   .present = pass.known(),
-                   .remainder = remainder,
-                   .bytes = fs::file_size(file),
-                   .sha256 = sha256};
-      audit.usable = true;
-      return made;
     }
   } catch (const InputError& error) {
-    return refuse(error.what());
+    made.audit.problems.push_back({true, error.what()});
   }
+  return made;
+}
+
+void TrackMaker::finish(TrackPass& pass, const fs::path& file, MadeTrack& made) const {
+  TrackAudit& audit = made.audit;
+  audit.files = pass.audits(root_);
+  if (pass.silent()) {
+    throw InputError("its mixture is silent from start to end");
+  }
+  audit.gain = pass.gain();
+  audit.sum_error_db = pass.sum_error_db();
+  audit.remainder_db = pass.remainder_db();
+  add_notes(sample_rate_, audit);
+  const bool remainder = audit.remainder_db > kRemainderFloorDb;
+  const std::string sha256 = write_safetensors(file, pass.tensors(remainder), {});
+  made.info = {.id = audit.id,
+               .frames = audit.frames,
+               .gain = audit.gain,
+               .present = audit.present,
+               .remainder = remainder,
+               .bytes = fs::file_size(file),
+               .sha256 = sha256};
+  audit.usable = true;
 }
 
 }  // namespace stemfabric

@@ -24,6 +24,8 @@
 
 namespace stemfabric {
 
+class TrackPass;
+
 inline constexpr double kMinTrackSeconds = 0.1;
 inline constexpr double kMaxTrackSeconds = 2 * 3600;
 inline constexpr double kRemainderFloorDb = -60;
@@ -52,6 +54,8 @@ class TrackMaker {
   MadeTrack make(const TrackFiles& files, const std::filesystem::path& file) const;
 
  private:
+  void finish(TrackPass& pass, const std::filesystem::path& file, MadeTrack& made) const;
+
   std::filesystem::path root_;
   const StemMap& map_;
   int64_t sample_rate_;
