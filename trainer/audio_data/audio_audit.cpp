@@ -138,7 +138,7 @@ nlohmann::ordered_json track_audit_to_json(const TrackAudit& track) {
                      {"source", file.source},
                      {"format", file.info.format},
                      {"frames", file.info.frames},
-                     {"sample_rate", file.info.sample_rate},
+                     {"sampleRate", file.info.sample_rate},
                      {"channels", file.info.channels},
                      {"peak", file.peak},
                      {"rms", file.rms},
@@ -149,9 +149,9 @@ nlohmann::ordered_json track_audit_to_json(const TrackAudit& track) {
   for (const AudioProblem& problem : track.problems) {
     problems.push_back({{"fatal", problem.fatal}, {"text", problem.text}});
   }
-  Json json = {{"files", files}, {"remainder_db", track.remainder_db}, {"problems", problems}};
+  Json json = {{"files", files}, {"remainderDb", track.remainder_db}, {"problems", problems}};
   if (track.sum_error_db) {
-    json["sum_error_db"] = *track.sum_error_db;
+    json["sumErrorDb"] = *track.sum_error_db;
   }
   return json;
 }
@@ -173,7 +173,7 @@ std::string audit_text(const AudioAudit& audit) {
   }
   const Json json = {{"root", audit.root},
                      {"layout", audit.layout},
-                     {"sample_rate", audit.sample_rate},
+                     {"sampleRate", audit.sample_rate},
                      {"tracks", tracks}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -186,7 +186,7 @@ void track_audit_from_json(const nlohmann::json& json, const std::string& source
     file.source = json_field<std::string>(entry, "source", source);
     file.info.format = json_field<std::string>(entry, "format", source);
     file.info.frames = json_field<int64_t>(entry, "frames", source);
-    file.info.sample_rate = static_cast<int>(json_field<int64_t>(entry, "sample_rate", source));
+    file.info.sample_rate = static_cast<int>(json_field<int64_t>(entry, "sampleRate", source));
     file.info.channels = static_cast<int>(json_field<int64_t>(entry, "channels", source));
     file.peak = json_field<double>(entry, "peak", source);
     file.rms = json_field<double>(entry, "rms", source);
@@ -198,9 +198,9 @@ void track_audit_from_json(const nlohmann::json& json, const std::string& source
     track.problems.push_back({json_field<bool>(problem, "fatal", source),
                               json_field<std::string>(problem, "text", source)});
   }
-  track.remainder_db = json_field<double>(json, "remainder_db", source);
-  if (json.contains("sum_error_db")) {
-    track.sum_error_db = json_field<double>(json, "sum_error_db", source);
+  track.remainder_db = json_field<double>(json, "remainderDb", source);
+  if (json.contains("sumErrorDb")) {
+    track.sum_error_db = json_field<double>(json, "sumErrorDb", source);
   }
 }
 
