@@ -63,7 +63,7 @@ class Builder {
         maker_(found.root, map_, options.config.audio.sample_rate),
         cache_(options.output_dir),
         audit_(audit) {
-    audit_ = {.root = found.root.string(),
+    audit_ = {.root = found.root.empty() ? "." : found.root.string(),
               .layout = std::string(track_layout_name(found.layout)),
               .sample_rate = options.config.audio.sample_rate,
               .tracks = {}};

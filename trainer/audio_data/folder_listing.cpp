@@ -14,15 +14,15 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxEntries = 1'000'000;
 
+}  // namespace
+
 bool has_audio_extension(const fs::path& file) {
   std::string extension = file.extension().string();
   std::ranges::transform(extension, extension.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static constexpr std::string_view kKnown = " .wav .flac .ogg .mp3 .aif .aiff .w64 .opus ";
-  return !extension.empty() && kKnown.find(" " + extension + " ") != std::string_view::npos;
+  static const std::string kKnown = std::string(kAudioExtensions) + ",";
+  return !extension.empty() && kKnown.find(extension + ",") != std::string::npos;
 }
-
-}  // namespace
 
 FolderListing list_folder(const fs::path& folder) {
   FolderListing listing;

@@ -7,7 +7,9 @@
 
 namespace stemfabric {
 
-inline constexpr const char* kAudioExtensions = "wav, flac, ogg, mp3, aif, aiff, w64, opus";
+inline constexpr const char* kAudioExtensions = ".wav, .flac, .ogg, .mp3, .aif, .aiff, .w64, .opus";
+
+bool has_audio_extension(const std::filesystem::path& file);
 
 struct FolderListing {
   std::vector<std::filesystem::path> folders;

@@ -163,6 +163,12 @@ TrackLayout layout_of(const FolderListing& listing, Evidence& seen) {
 
 [[noreturn]] void refuse_unknown(const fs::path& root, const FolderListing& listing,
                                  const Evidence& seen) {
+  if (std::ranges::any_of(listing.audio_files, [](const fs::path& file) {
+        return is_known_source(file.stem().string());
+      })) {
+    throw InputError("{}: holds the files of one track{}; give the folder above it", root.string(),
+                     first_names(listing.audio_files));
+  }
   const std::string found =
       fmt::format("it holds {} folders{} and {} audio files; in the folders are {} audio files{}",
                   listing.folders.size(), first_names(listing.folders), listing.audio_files.size(),
@@ -307,6 +313,9 @@ void tidy(AudioRoot& found) {
 
 AudioRoot find(const fs::path& root, TrackLayout layout) {
   if (fs::is_regular_file(root)) {
+    if (has_audio_extension(root)) {
+      throw InputError("{}: is one audio file; give a folder of multi-track audio", root.string());
+    }
     if (layout != TrackLayout::kAuto && layout != TrackLayout::kCsv) {
       throw InputError("{}: is a file; --layout {} wants a folder", root.string(),
                        track_layout_name(layout));

@@ -161,8 +161,19 @@ TEST_F(Layout, WhatIsNoData) {
   touch({"loose.wav", "x/readme.txt"});
   EXPECT_THAT(refusal(), HasSubstr("1 folders (x) and 1 audio files"));
   EXPECT_THAT(refusal(TrackLayout::kMusdb18), HasSubstr("has no folder train"));
-  EXPECT_THAT(refusal(TrackLayout::kTracks, "loose.wav"),
+  test::put_file(dir_ / "table.csv", "");
+  EXPECT_THAT(refusal(TrackLayout::kTracks, "table.csv"),
               HasSubstr("--layout tracks wants a folder"));
+}
+
+TEST_F(Layout, OneTrackOrFileIsPointedOut) {
+  touch({"song/vocals.wav", "song/drums.wav"});
+  EXPECT_THAT(
+      refusal(TrackLayout::kAuto, "song"),
+      HasSubstr(
+          "song: holds the files of one track (drums.wav, vocals.wav); give the folder above"));
+  EXPECT_THAT(refusal(TrackLayout::kAuto, "song/vocals.wav"),
+              HasSubstr("vocals.wav: is one audio file"));
 }
 
 TEST_F(Layout, TwiceTheSameIsRefused) {
