@@ -157,7 +157,7 @@ TEST_P(StemMaskTest, LossAndGradientFollowTheFormula) {
   for_each_simd_level([] { check_loss(GetParam()); });
 }
 
-void check_apply(StemMaskCase c) {
+void check_apply(const StemMaskCase& c) {
   Problem p(c);
   run_repeatably({&p.estimate},
                  [&](const ExecutionContext& ctx) { mask_apply(ctx, p.apply_args()); });

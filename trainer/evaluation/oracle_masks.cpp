@@ -169,7 +169,9 @@ class Spectra {
 
 // One frame: every stem's share of the magnitudes, or of the powers.
 void mask_by_shares(Spectra& spectra, bool powers, int64_t t) {
-  const auto size = [&](const Amplitude& y) { return powers ? std::norm(y) : std::sqrt(std::norm(y)); };
+  const auto size = [&](const Amplitude& y) {
+    return powers ? std::norm(y) : std::sqrt(std::norm(y));
+  };
   for (int64_t c = 0; c < spectra.channels(); ++c) {
     for (int64_t k = 0; k < spectra.bins(); ++k) {
       double total = size(spectra.remainder(c, t, k));
