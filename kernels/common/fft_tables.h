@@ -3,7 +3,8 @@
 // of 4096 points takes 64 KB.
 //
 // The transforms of this library (fft_simd-inl.h, fft_core.cuh) are Stockham's autosort algorithm,
-// decimation in frequency: radix-4 steps, and one of radix 2 at the end where n is no power of 4.
+// decimation in frequency: on the CPU steps of radix 4, and one of radix 2 at the end where n is no
+// power of 4; on a GPU three steps, of radix 16, 16 and n/256.
 // Source: Van Loan, "Computational Frameworks for the Fast Fourier Transform", 1992, section 1.7.
 #pragma once
 

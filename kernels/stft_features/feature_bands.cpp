@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/stft/stft.h"
+
 namespace stemfabric {
 
 FeatureBands feature_bands(int64_t n_fft) {
-  const auto end = static_cast<double>(n_fft / 2 + 1);
+  const auto end = static_cast<double>(stft_bins(n_fft));
   FeatureBands bands = {};
   bands.edges[1] = 1;
   for (int j = 1; j < kSpectralFeatures; ++j) {

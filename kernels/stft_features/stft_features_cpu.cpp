@@ -75,6 +75,7 @@ HWY_INLINE hn::Vec<D> log_power(D d, hn::Vec<D> power) {
   const auto log = hn::Log10(d, hn::Add(power, hn::Set(d, kPowerFloor)));
   return hn::MulAdd(power, hn::Zero(d), log);
 }
+
 // Steps of whole vectors over kCount values, by the largest vectors that divide it.
 template <int kCount, class Body>
 HWY_INLINE void for_vectors(const Body& body) {
