@@ -60,9 +60,9 @@ struct Parameters : backward::RowsParameters<Bf16> {
 struct alignas(16) QueryTerms {
   float lse, w, inverse_g, d0, d1, w_d2, c0;
 };
-// Beyond the last query A = 0, and nothing comes from it.
+// Beyond the last query they are zeros, as Q and dO are there: weights are finite, gradients 0.
 __device__ __forceinline__ QueryTerms query_terms(const Parameters& p, int64_t head, int64_t i) {
-  QueryTerms out{kInfinity, 0.0f, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+  QueryTerms out{};
   if (i < p.tokens) {
     const RowTerms row = p.terms[head * p.tokens + i];
     out = {multiply(row.m, p.kappa) - log2f(row.inverse_l),

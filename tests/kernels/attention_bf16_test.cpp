@@ -142,7 +142,7 @@ TEST_P(AttentionBf16InvarianceTest, PermutedKeysAndValues) {
 }
 
 // Σ_j dK_j = 0. That takes row terms of the backward that fit its weights, whatever was rounded on
-// the way. What is left: the roundings of dS to bf16, at most 2^-9 of each, times Q.
+// the way. What is left: the roundings of dS to bf16, at most 2^-8 of each, times Q.
 TEST_P(AttentionBf16InvarianceTest, GradientsOfKeysSumToZero) {
   AttentionRun run = run_of(problem_);
   run.run();
@@ -314,7 +314,7 @@ TEST(AttentionBf16, SavedStatistics) {
       }
       const int64_t at = (h * p.tokens + i) * 4;
       EXPECT_NEAR(run.stats.get(at), top, 1e-5 * std::abs(top));
-      EXPECT_NEAR(run.stats.get(at + 1), l, 0x1p-9 * l);  // each term rounded to bf16 at most
+      EXPECT_NEAR(run.stats.get(at + 1), l, 0x1p-8 * l);  // each term rounded to bf16 at most
       EXPECT_NEAR(run.stats.get(at + 2), p.gamma / z2, 6e-4 * p.gamma / z2);
       EXPECT_EQ(run.stats.get(at + 3), 1.0);
     }
