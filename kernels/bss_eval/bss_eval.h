@@ -1,6 +1,6 @@
 // BSS-Eval version 4: how well estimates of sources match their references, in dB (Vincent,
 // Gribonval, Févotte 2006; Stöter, Liutkus, Ito, "The 2018 Signal Separation Evaluation Campaign").
-// Agrees with museval 0.4.1, on whose definitions this text rests.
+// The same definitions and edge rules as museval 0.4.1.
 //
 // S sources, C channels, N samples, L = taps; signals are zero outside 0 … N−1. For estimate y_j
 // and each of its channels d, by least squares over t = 0 … N+L−2:
@@ -22,14 +22,14 @@
 //   NaN everywhere, and that signal does not make frames of the others NaN.
 //
 //   tensor     | shape     | dtype | written | note
-//   references | [S, C, N] | f32   |         | any strides, last stride 1; finite
+//   references | [S, C, N] | f32   |         | any strides, last stride 1
 //   estimates  | [S, C, N] | f32   |         | the same; estimate j belongs to reference j
 //   frames     | [4, S, F] | f64   | =       | optional, contiguous: SDR, ISR, SIR, SAR
 //   whole      | [5, S]    | f64   | =       | optional, contiguous: these and source SDR of the
 //              |           |       |         | whole signal as one frame
-//   silent     | [2, S]    | u8    | =       | optional, contiguous: reference, estimate silent
-//   from
-//              |           |       |         | beginning to end
+//   silent     | [2, S]    | u8    | =       | optional, contiguous: 1 where the reference, the
+//              |           |       |         | estimate is silent from beginning to end
+// Where a signal is not finite, whatever its projections take part in is NaN.
 // All arithmetic in float64. Where references depend on each other, A + load · mean(diagonal) · I
 // takes the place of the Gram matrix A, with the smallest load of 0, 1e-15, 1e-14, … that makes it
 // positive definite. Deterministic. CPU only.

@@ -50,7 +50,7 @@ void print_table(const BssSources& sources, const BssEvaluation& e) {
   const Shape& shape = sources.references.shape();
   fmt::print("{} sources of {:.2f} s, {} Hz, {}; all values in dB\n", shape[0], seconds(shape[2]),
              sources.sample_rate, shape[1] == 1 ? "mono" : "stereo");
-  fmt::print("{:<16}{:^32} |{:^48}\n", "",
+  fmt::print("{:<16}{:^32} |{:>28}\n", "",
              fmt::format("BSS-Eval v4: median of {} {} of {:g} s", e.frame_count,
                          e.frame_count == 1 ? "frame" : "frames", seconds(e.window)),
              "whole track");
