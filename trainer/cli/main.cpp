@@ -20,6 +20,7 @@ constexpr AddCommand kCommands[] = {
     // Data
     add_sanitize_command,
     add_dataset_command,
+    add_demo_songs_command,
 
     // Training
     add_train_command,
