@@ -1,0 +1,10 @@
+// CPU implementation of istft.h; arguments are validated.
+#pragma once
+
+#include "kernels/istft/istft.h"
+
+namespace stemfabric::cpu {
+
+void istft(const ExecutionContext& ctx, const IstftArgs& args);
+
+}  // namespace stemfabric::cpu

@@ -1,0 +1,10 @@
+// CPU implementation of stft.h; arguments are validated.
+#pragma once
+
+#include "kernels/stft/stft.h"
+
+namespace stemfabric::cpu {
+
+void stft(const ExecutionContext& ctx, const StftArgs& args);
+
+}  // namespace stemfabric::cpu

@@ -1,0 +1,10 @@
+// CPU implementation of stft_features.h; arguments are validated.
+#pragma once
+
+#include "kernels/stft_features/stft_features.h"
+
+namespace stemfabric::cpu {
+
+void stft_features(const ExecutionContext& ctx, const StftFeaturesArgs& args);
+
+}  // namespace stemfabric::cpu
