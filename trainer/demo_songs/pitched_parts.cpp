@@ -208,7 +208,9 @@ class Melody {
     const int beats = plan_.metre().beats_per_bar;
     const auto& rhythm = plan_.metre().steps_per_beat == 3 ? draws_.pick(kTernaryRhythms)
                                                            : draws_.pick(kStraightRhythms);
-    degree_ = degree_near(plan_.scale.key(degree_, chord), chord);
+    // Chord tones are at most five semitones apart: the nearest is in the range.
+    const int last = plan_.scale.key(degree_, chord);
+    degree_ = degree_near(std::clamp(last, kMelodyLow + 3, kMelodyHigh - 3), chord);
     int key = plan_.scale.key(degree_, chord);
     double beat = 0.0;
     for (std::size_t i = 0; beat < beats - 1e-9; i = (i + 1) % rhythm.size()) {

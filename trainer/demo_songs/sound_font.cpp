@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "runtime/core/check.h"
+#include "runtime/io/file.h"
 
 namespace stemfabric {
 namespace {
@@ -31,7 +32,6 @@ class Library {
     SF_FIND(set_log_function);
     SF_FIND(settings_setint);
     SF_FIND(settings_setnum);
-    SF_FIND(is_soundfont);
     SF_FIND(synth_sfload);
     SF_FIND(synth_program_select);
     SF_FIND(synth_cc);
@@ -51,7 +51,6 @@ class Library {
   decltype(&fluid_set_log_function) set_log_function = nullptr;
   decltype(&fluid_settings_setint) settings_setint = nullptr;
   decltype(&fluid_settings_setnum) settings_setnum = nullptr;
-  decltype(&fluid_is_soundfont) is_soundfont = nullptr;
   decltype(&fluid_synth_sfload) synth_sfload = nullptr;
   decltype(&fluid_synth_program_select) synth_program_select = nullptr;
   decltype(&fluid_synth_cc) synth_cc = nullptr;
@@ -92,6 +91,24 @@ struct Event {
            std::tie(b.block, b.velocity, b.channel, b.key);
   }
 };
+
+// Before the library sees it: its loaders of other formats print what they do not understand.
+void check_riff(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (text.size() < 12 || !text.starts_with("RIFF") || text.substr(8, 4) != "sfbk") {
+    throw InputError("{} is no sound font (.sf2); {}", path.string(), sound_font_hint());
+  }
+  uint32_t size = 0;  // of what follows it, little-endian
+  for (int i = 3; i >= 0; --i) {
+    size = size << 8 | static_cast<uint8_t>(text[static_cast<std::size_t>(4 + i)]);
+  }
+  if (text.size() < size + uint64_t{8}) {
+    throw InputError("the sound font {} is cut off: {} of {} bytes", path.string(), text.size(),
+                     size + uint64_t{8});
+  }
+}
 
 int channel_of(const Layer& layer, std::size_t index) {
   return layer.sound == Sound::kDrumKit ? kDrumChannel : static_cast<int>(index);
@@ -156,9 +173,7 @@ SoundFont::SoundFont(const std::filesystem::path& path, int sample_rate)
     throw InputError("the sound font {} is not there or no file; {}", path.string(),
                      sound_font_hint());
   }
-  if (fluid.is_soundfont(path.c_str()) == 0) {
-    throw InputError("{} is no sound font (.sf2); {}", path.string(), sound_font_hint());
-  }
+  check_riff(path);
   state_->settings = fluid.new_settings();
   if (state_->settings == nullptr) {
     throw std::bad_alloc();
@@ -188,8 +203,7 @@ std::vector<float> SoundFont::play(std::span<const Layer> layers, double bpm,
   }
   const int font = fluid.synth_sfload(synth.get(), state_->path.c_str(), 1);
   if (font == FLUID_FAILED) {
-    throw InputError("the sound font {} could not be read; it is damaged or cut off",
-                     state_->path.string());
+    throw InputError("the sound font {} could not be read; it is damaged", state_->path.string());
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const int channel = channel_of(layers[i], i);

@@ -70,7 +70,8 @@ TEST(DemoSongPlan, CoversStylesKeysAndModes) {
     metres.insert(plan.metre().metre);
     EXPECT_GE(plan.bpm, plan.metre().least_bpm);
     EXPECT_LE(plan.bpm, plan.metre().most_bpm);
-    EXPECT_NEAR(plan.seconds(plan.beats()), 20.0, 0.5 * plan.seconds(plan.metre().beats_per_bar));
+    EXPECT_NEAR(plan.seconds(plan.beats()), 20.0,
+                0.5 * plan.seconds(plan.metre().beats_per_bar) + 1e-9);
     EXPECT_EQ(plan.chords.back().degree, 0);
     const auto stems = std::count(plan.present.begin(), plan.present.end(), true);
     EXPECT_GE(stems, 3);
