@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "trainer/snapshot/schema.h"
+
 namespace stemfabric {
 namespace {
 
@@ -12,7 +14,7 @@ struct ModeInfo {
   std::array<int, 7> steps;  // semitones above the tonic
 };
 
-constexpr std::array<ModeInfo, kModeCount> kModes = {{
+constexpr std::array<ModeInfo, kScaleModeCount> kModes = {{
     {"major", {0, 2, 4, 5, 7, 9, 11}},
     {"minor", {0, 2, 3, 5, 7, 8, 10}},
     {"dorian", {0, 2, 3, 5, 7, 9, 10}},
@@ -21,19 +23,13 @@ constexpr std::array<ModeInfo, kModeCount> kModes = {{
     {"mixolydian", {0, 2, 4, 5, 7, 9, 10}},
 }};
 
-const ModeInfo& info(Mode mode) { return kModes[static_cast<std::size_t>(mode)]; }
+const ModeInfo& info(ScaleMode mode) { return kModes[static_cast<std::size_t>(mode)]; }
 
 int modulo(int value, int n) { return (value % n + n) % n; }
 
 }  // namespace
 
-std::string_view mode_name(Mode mode) { return info(mode).name; }
-
-std::string_view pitch_class_name(int pitch_class) {
-  static constexpr std::array<std::string_view, 12> kNames = {"C",  "C#", "D",  "D#", "E",  "F",
-                                                              "F#", "G",  "G#", "A",  "A#", "B"};
-  return kNames[static_cast<std::size_t>(modulo(pitch_class, 12))];
-}
+std::string_view mode_name(ScaleMode mode) { return info(mode).name; }
 
 int Scale::key(int degree, const Chord& chord) const {
   const int step = modulo(degree, 7);
@@ -55,7 +51,7 @@ std::string Scale::chord_name(const Chord& chord, bool seventh) const {
   const int third = key(chord.degree + 2, chord) - root;
   const int fifth = key(chord.degree + 4, chord) - root;
   const int top = key(chord.degree + 6, chord) - root;
-  std::string name(pitch_class_name(root));
+  std::string name(kKeyNames[static_cast<std::size_t>(modulo(root, 12))]);
   if (third == 3) {
     name += fifth == 6 ? "dim" : "m";
   } else if (fifth == 8) {

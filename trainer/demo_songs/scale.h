@@ -9,12 +9,9 @@
 
 namespace stemfabric {
 
-enum class Mode : uint8_t { kMajor, kMinor, kDorian, kPhrygian, kLydian, kMixolydian };
-inline constexpr int kModeCount = 6;
-std::string_view mode_name(Mode mode);  // "major", "minor", "dorian", …
-
-// "C", "C#", … "B": of a pitch class 0 … 11.
-std::string_view pitch_class_name(int pitch_class);
+enum class ScaleMode : uint8_t { kMajor, kMinor, kDorian, kPhrygian, kLydian, kMixolydian };
+inline constexpr int kScaleModeCount = 6;
+std::string_view mode_name(ScaleMode mode);  // "major", "minor", "dorian", …
 
 // Degree 0 is the tonic; degrees below 0 and above 6 lie in other octaves. In minor the dominant's
 // chord may have the raised seventh degree (harmonic minor), for all parts of its bar.
@@ -25,7 +22,7 @@ struct Chord {
 
 struct Scale {
   int tonic = 0;  // pitch class
-  Mode mode = Mode::kMajor;
+  ScaleMode mode = ScaleMode::kMajor;
 
   // MIDI key of a degree under a chord, with the tonic of degree 0 in octave -1 (keys 0 … 11).
   int key(int degree, const Chord& chord) const;

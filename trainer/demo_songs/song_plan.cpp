@@ -84,7 +84,7 @@ constexpr PatchList kDrumKitList{kDrumKits, 4};
 
 // Degrees of one chord per bar; the last bar of a song is its tonic whatever the loop says.
 struct Progression {
-  Mode mode;
+  ScaleMode mode;
   std::span<const int> degrees;
 };
 constexpr int kMajor1[] = {0, 4, 5, 3}, kMajor2[] = {0, 5, 3, 4}, kMajor3[] = {0, 3, 0, 4};
@@ -96,37 +96,37 @@ constexpr int kPhrygian1[] = {0, 1, 0, 6}, kPhrygian2[] = {0, 1, 2, 1};
 constexpr int kLydian1[] = {0, 1, 0, 4}, kLydian2[] = {0, 1, 4, 0};
 constexpr int kMixolydian1[] = {0, 6, 3, 0}, kMixolydian2[] = {0, 3, 6, 0};
 constexpr Progression kProgressions[] = {
-    {Mode::kMajor, kMajor1},           {Mode::kMajor, kMajor2},
-    {Mode::kMajor, kMajor3},           {Mode::kMajor, kMajor4},
-    {Mode::kMajor, kMajor5},           {Mode::kMajor, kMajor6},
-    {Mode::kMinor, kMinor1},           {Mode::kMinor, kMinor2},
-    {Mode::kMinor, kMinor3},           {Mode::kMinor, kMinor4},
-    {Mode::kMinor, kMinor5},           {Mode::kDorian, kDorian1},
-    {Mode::kDorian, kDorian2},         {Mode::kPhrygian, kPhrygian1},
-    {Mode::kPhrygian, kPhrygian2},     {Mode::kLydian, kLydian1},
-    {Mode::kLydian, kLydian2},         {Mode::kMixolydian, kMixolydian1},
-    {Mode::kMixolydian, kMixolydian2},
+    {ScaleMode::kMajor, kMajor1},           {ScaleMode::kMajor, kMajor2},
+    {ScaleMode::kMajor, kMajor3},           {ScaleMode::kMajor, kMajor4},
+    {ScaleMode::kMajor, kMajor5},           {ScaleMode::kMajor, kMajor6},
+    {ScaleMode::kMinor, kMinor1},           {ScaleMode::kMinor, kMinor2},
+    {ScaleMode::kMinor, kMinor3},           {ScaleMode::kMinor, kMinor4},
+    {ScaleMode::kMinor, kMinor5},           {ScaleMode::kDorian, kDorian1},
+    {ScaleMode::kDorian, kDorian2},         {ScaleMode::kPhrygian, kPhrygian1},
+    {ScaleMode::kPhrygian, kPhrygian2},     {ScaleMode::kLydian, kLydian1},
+    {ScaleMode::kLydian, kLydian2},         {ScaleMode::kMixolydian, kMixolydian1},
+    {ScaleMode::kMixolydian, kMixolydian2},
 };
 
-Mode draw_mode(SongDraws& draws) {
+ScaleMode draw_mode(SongDraws& draws) {
   const double u = draws.uniform();
   if (u < 0.42) {
-    return Mode::kMajor;
+    return ScaleMode::kMajor;
   }
   if (u < 0.76) {
-    return Mode::kMinor;
+    return ScaleMode::kMinor;
   }
-  static constexpr Mode kOthers[] = {Mode::kDorian, Mode::kPhrygian, Mode::kLydian,
-                                     Mode::kMixolydian};
+  static constexpr ScaleMode kOthers[] = {ScaleMode::kDorian, ScaleMode::kPhrygian,
+                                          ScaleMode::kLydian, ScaleMode::kMixolydian};
   return draws.pick(kOthers);
 }
 
-std::vector<Chord> draw_chords(SongDraws& draws, Mode mode, int bars) {
+std::vector<Chord> draw_chords(SongDraws& draws, ScaleMode mode, int bars) {
   std::vector<Progression> fitting;
   std::copy_if(std::begin(kProgressions), std::end(kProgressions), std::back_inserter(fitting),
                [&](const Progression& p) { return p.mode == mode; });
   const Progression& loop = draws.pick(fitting);
-  const bool harmonic_minor = mode == Mode::kMinor && draws.chance(0.6);
+  const bool harmonic_minor = mode == ScaleMode::kMinor && draws.chance(0.6);
   std::vector<Chord> chords(static_cast<std::size_t>(bars));
   for (std::size_t bar = 0; bar + 1 < chords.size(); ++bar) {
     const int degree = loop.degrees[bar % loop.degrees.size()];

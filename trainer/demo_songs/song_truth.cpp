@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "trainer/snapshot/schema.h"
 #include "trainer/version.h"
 
 namespace stemfabric {
@@ -78,7 +79,7 @@ Json song_truth(const DemoSongsOptions& options, int64_t song, const SongPlan& p
                                            {"onsets", onsets(score.stems[s], plan)}};
     }
   }
-  return {{"key", pitch_class_name(plan.scale.tonic)},
+  return {{"key", kKeyNames[static_cast<std::size_t>(plan.scale.tonic)]},
           {"mode", mode_name(plan.scale.mode)},
           {"bpm", plan.bpm},
           {"metre", plan.metre().metre},

@@ -27,27 +27,27 @@ const std::vector<Layer>& part(const Score& score, std::string_view stem) {
 }
 
 TEST(DemoSongScale, NamesChordsOfKnownKeys) {
-  const Scale c_major{.tonic = 0, .mode = Mode::kMajor};
+  const Scale c_major{.tonic = 0, .mode = ScaleMode::kMajor};
   EXPECT_EQ(c_major.chord_name({.degree = 0}, false), "C");
   EXPECT_EQ(c_major.chord_name({.degree = 1}, true), "Dm7");
   EXPECT_EQ(c_major.chord_name({.degree = 3}, true), "Fmaj7");
   EXPECT_EQ(c_major.chord_name({.degree = 4}, true), "G7");
   EXPECT_EQ(c_major.chord_name({.degree = 6}, false), "Bdim");
-  const Scale a_minor{.tonic = 9, .mode = Mode::kMinor};
+  const Scale a_minor{.tonic = 9, .mode = ScaleMode::kMinor};
   EXPECT_EQ(a_minor.chord_name({.degree = 4}, false), "Em");
   EXPECT_EQ(a_minor.chord_name({.degree = 4, .raised_seventh = true}, true), "E7");
-  const Scale d_dorian{.tonic = 2, .mode = Mode::kDorian};
+  const Scale d_dorian{.tonic = 2, .mode = ScaleMode::kDorian};
   EXPECT_EQ(d_dorian.chord_name({.degree = 3}, false), "G");
-  const Scale f_lydian{.tonic = 5, .mode = Mode::kLydian};
+  const Scale f_lydian{.tonic = 5, .mode = ScaleMode::kLydian};
   EXPECT_EQ(f_lydian.chord_name({.degree = 1}, false), "G");
-  const Scale e_phrygian{.tonic = 4, .mode = Mode::kPhrygian};
+  const Scale e_phrygian{.tonic = 4, .mode = ScaleMode::kPhrygian};
   EXPECT_EQ(e_phrygian.chord_name({.degree = 1}, false), "F");
-  const Scale g_mixolydian{.tonic = 7, .mode = Mode::kMixolydian};
+  const Scale g_mixolydian{.tonic = 7, .mode = ScaleMode::kMixolydian};
   EXPECT_EQ(g_mixolydian.chord_name({.degree = 6}, false), "F");
 }
 
 TEST(DemoSongScale, PlacesKeys) {
-  const Scale a_minor{.tonic = 9, .mode = Mode::kMinor};
+  const Scale a_minor{.tonic = 9, .mode = ScaleMode::kMinor};
   EXPECT_EQ(a_minor.key(7, {}), 21);
   EXPECT_EQ(a_minor.key(-1, {}), 7);  // the seventh below
   EXPECT_EQ(a_minor.key(6, {.degree = 4, .raised_seventh = true}), 20);
@@ -59,7 +59,7 @@ TEST(DemoSongScale, PlacesKeys) {
 
 TEST(DemoSongPlan, CoversStylesKeysAndModes) {
   std::set<int> styles, tonics;
-  std::set<Mode> modes;
+  std::set<ScaleMode> modes;
   std::set<std::string_view> metres;
   int complete = 0;
   for (int64_t song = 0; song < kSongs; ++song) {
@@ -79,7 +79,7 @@ TEST(DemoSongPlan, CoversStylesKeysAndModes) {
   }
   EXPECT_EQ(styles.size(), song_styles().size());
   EXPECT_EQ(tonics.size(), 12u);
-  EXPECT_EQ(modes.size(), static_cast<std::size_t>(kModeCount));
+  EXPECT_EQ(modes.size(), static_cast<std::size_t>(kScaleModeCount));
   EXPECT_THAT(metres, ElementsAre("3/4", "4/4", "5/4", "6/8"));
   // 5/6 of them, within five standard deviations.
   EXPECT_NEAR(complete, kSongs * 5.0 / 6.0, 5.0 * std::sqrt(kSongs * 5.0 / 36.0));
