@@ -37,7 +37,7 @@ struct Parts {
     for (int64_t i = 0; i < frames; ++i) {
       const double t = static_cast<double>(i) / kRate;
       const double beat = std::fmod(t, 0.5);
-      const double low = 0.2 * std::sin(2.0 * pi * 110.0 * t) * (beat < 0.4 ? 1.0 : 0.0);
+      const double low = 0.2 * std::sin(2.0 * pi * 110.0 * t);
       const double high = 0.1 * std::sin(2.0 * pi * 3000.0 * t);
       const double click = 0.5 * std::sin(2.0 * pi * 9000.0 * t * t) * std::exp(-60.0 * beat);
       put(bass, 0.9 * low, 0.1 * low);
@@ -144,7 +144,10 @@ TEST(SongSnapshotTest, ValuesDescribeTheirPlace) {
   EXPECT_GE(energy[0], energy[3]);
   EXPECT_GT(energy[1], 0.0f);
   EXPECT_NEAR(snapshot.record.context.bpm.value(), 120.0, 3.0);
-  EXPECT_EQ(snapshot.transients.size(), 9u);  // every half second; the one at 0 s has no rise
+  ASSERT_EQ(snapshot.transients.size(), 10u);  // every half second
+  for (std::size_t i = 0; i < snapshot.transients.size(); ++i) {
+    EXPECT_NEAR(snapshot.transients[i].time, 0.5 * static_cast<double>(i), 0.04);
+  }
 }
 
 TEST(SongSnapshotTest, BandsHoldTheirFrequencies) {
