@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <tuple>
 
 #include "runtime/core/check.h"
@@ -81,6 +82,60 @@ const Library& library() {
   return loaded;
 }
 
+int channel_of(const Layer& layer, std::size_t index) {
+  return layer.sound == Sound::kDrumKit ? kDrumChannel : static_cast<int>(index);
+}
+
+// FluidSynth 2.3 shares the samples of a font between synthesizers and crashes if two threads load
+// or free them at the same time. Playing them needs no lock.
+std::mutex& loading() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+// A synthesizer with the instruments of some layers.
+class Synth {
+ public:
+  Synth(fluid_settings_t* settings, const std::filesystem::path& path,
+        std::span<const Layer> layers) {
+    const std::lock_guard lock(loading());
+    synth_.reset(library().new_synth(settings));
+    if (synth_ == nullptr) {
+      throw std::bad_alloc();
+    }
+    constexpr int kKeepPresets = 0;  // so that no instrument is loaded that is not played
+    const int font = library().synth_sfload(get(), path.c_str(), kKeepPresets);
+    if (font == FLUID_FAILED) {
+      throw InputError("the sound font {} could not be read; it is damaged", path.string());
+    }
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      select(font, path, layers[i], channel_of(layers[i], i));
+    }
+  }
+  fluid_synth_t* get() const { return synth_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(fluid_synth_t* synth) const {
+      const std::lock_guard lock(loading());
+      library().delete_synth(synth);
+    }
+  };
+
+  void select(int font, const std::filesystem::path& path, const Layer& layer, int channel) {
+    const int bank = layer.sound == Sound::kDrumKit ? kDrumBank : 0;
+    if (library().synth_program_select(get(), channel, font, bank, layer.program) != FLUID_OK) {
+      throw InputError(
+          "the sound font {} has no program {} in bank {}; take a complete General MIDI font",
+          path.string(), layer.program, bank);
+    }
+    constexpr int kPan = 10;
+    library().synth_cc(get(), channel, kPan, layer.pan);
+  }
+
+  std::unique_ptr<fluid_synth_t, Delete> synth_;
+};
+
 struct Event {
   int64_t block;
   int velocity;  // 0 ends the note; sorts before those that begin
@@ -108,10 +163,6 @@ void check_riff(const std::filesystem::path& path) {
     throw InputError("the sound font {} is cut off: {} of {} bytes", path.string(), text.size(),
                      size + uint64_t{8});
   }
-}
-
-int channel_of(const Layer& layer, std::size_t index) {
-  return layer.sound == Sound::kDrumKit ? kDrumChannel : static_cast<int>(index);
 }
 
 std::vector<Event> events_of(std::span<const Layer> layers, double samples_per_beat) {
@@ -196,28 +247,7 @@ std::vector<float> SoundFont::play(std::span<const Layer> layers, double bpm,
                                    int64_t frames) const {
   SF_CHECK(layers.size() <= kMaxLayers, "{} layers", layers.size());
   const Library& fluid = library();
-  const std::unique_ptr<fluid_synth_t, decltype(&delete_fluid_synth)> synth(
-      fluid.new_synth(state_->settings), fluid.delete_synth);
-  if (synth == nullptr) {
-    throw std::bad_alloc();
-  }
-  const int font = fluid.synth_sfload(synth.get(), state_->path.c_str(), 1);
-  if (font == FLUID_FAILED) {
-    throw InputError("the sound font {} could not be read; it is damaged", state_->path.string());
-  }
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const int channel = channel_of(layers[i], i);
-    const int bank = layers[i].sound == Sound::kDrumKit ? kDrumBank : 0;
-    if (fluid.synth_program_select(synth.get(), channel, font, bank, layers[i].program) !=
-        FLUID_OK) {
-      throw InputError(
-          "the sound font {} has no program {} in bank {}; take a complete General "
-          "MIDI font",
-          state_->path.string(), layers[i].program, bank);
-    }
-    constexpr int kPan = 10;
-    fluid.synth_cc(synth.get(), channel, kPan, layers[i].pan);
-  }
+  const Synth synth(state_->settings, state_->path, layers);
   const int64_t blocks = (frames + kBlock - 1) / kBlock;
   std::vector<float> samples(static_cast<std::size_t>(blocks * kBlock * 2));
   int64_t done = 0;
