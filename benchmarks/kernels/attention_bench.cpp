@@ -1,6 +1,6 @@
 // Attention of one layer. FLOP are the formula's products: 2 of size T x T x D forward, 4 more
 // backward, although ours does 4 (2 without gradients) and 5. scratch_MB shows that memory grows
-// linearly in T.
+// linearly in T. bf16, on a GPU: the same cases beside those in float32.
 #include <memory>
 
 #include "benchmarks/support/kernel_benchmark.h"
@@ -15,22 +15,23 @@ using test::AttentionCase;
 using test::AttentionProblem;
 
 struct Data {
-  Data(const ExecutionContext& ctx, const AttentionProblem& p, const DropoutConfig& with_dropout)
+  Data(const ExecutionContext& ctx, const AttentionProblem& p, const DropoutConfig& with_dropout,
+       DType dtype)
       : shape{p.batch, p.tokens, p.heads, p.dim},
         config{p.activation, static_cast<float>(p.alpha), static_cast<float>(p.beta),
                static_cast<float>(p.gamma)},
         dropout(with_dropout),
-        q(tensor_of(ctx, shape, p.q)),
-        k(tensor_of(ctx, shape, p.k)),
-        v(tensor_of(ctx, shape, p.v)),
-        d_o(tensor_of(ctx, shape, p.d_o)),
-        o(output_tensor(ctx, shape)),
-        o2(output_tensor(ctx, shape)),
+        q(tensor_of(ctx, shape, p.q, dtype)),
+        k(tensor_of(ctx, shape, p.k, dtype)),
+        v(tensor_of(ctx, shape, p.v, dtype)),
+        d_o(tensor_of(ctx, shape, p.d_o, dtype)),
+        o(output_tensor(ctx, shape, dtype)),
+        o2(output_tensor(ctx, shape, dtype)),
         u(output_tensor(ctx, shape)),
         stats(output_tensor(ctx, {p.batch, p.heads, p.tokens, 4})),
-        dq(output_tensor(ctx, shape)),
-        dk(output_tensor(ctx, shape)),
-        dv(output_tensor(ctx, shape)) {}
+        dq(output_tensor(ctx, shape, dtype)),
+        dk(output_tensor(ctx, shape, dtype)),
+        dv(output_tensor(ctx, shape, dtype)) {}
 
   void inference(const ExecutionContext& ctx) { attention_forward(ctx, forward_args()); }
   void forward(const ExecutionContext& ctx) {
@@ -79,7 +80,7 @@ struct Data {
 // Three query rows of every head are verified. With dO = 0 in all others, they alone make the
 // gradients.
 void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProblem p,
-            const DropoutConfig& dropout) {
+            const DropoutConfig& dropout, DType dtype) {
   p.rows = {0, p.tokens / 2, p.tokens - 1};
   const int64_t row = p.heads * p.dim;
   const auto is_verified = [&](int64_t i) {
@@ -95,19 +96,23 @@ void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProble
     p.keep = test::attention_keep_oracle(dropout, p.batch, p.heads, p.tokens);
     p.keep_scale = dropout_scale(c.dropout);
   }
-  Data data(ctx, p, dropout);
+  Data data(ctx, p, dropout, dtype);
   data.forward(ctx);
   data.backward(ctx);
   const auto oracle = test::attention_oracle<double>(p);
-  const auto naive = test::attention_oracle<float>(p);
+  const auto naive = test::attention_naive(p, dtype);
+  const test::AttentionFloors floor = test::attention_floors(p, dtype);
   std::vector<double> o = values_of(ctx, data.o);
   for (std::size_t i = 0; i < o.size(); ++i) {
     o[i] = is_verified(static_cast<int64_t>(i)) ? o[i] : 0.0;
   }
-  require_within_bound(c.name + " o", o, test::widen(naive.o), oracle.o);
-  require_within_bound(c.name + " dq", values_of(ctx, data.dq), test::widen(naive.dq), oracle.dq);
-  require_within_bound(c.name + " dk", values_of(ctx, data.dk), test::widen(naive.dk), oracle.dk);
-  require_within_bound(c.name + " dv", values_of(ctx, data.dv), test::widen(naive.dv), oracle.dv);
+  require_within_bound(c.name + " o", o, test::widen(naive.o), oracle.o, floor.o);
+  require_within_bound(c.name + " dq", values_of(ctx, data.dq), test::widen(naive.dq), oracle.dq,
+                       floor.dq);
+  require_within_bound(c.name + " dk", values_of(ctx, data.dk), test::widen(naive.dk), oracle.dk,
+                       floor.dk);
+  require_within_bound(c.name + " dv", values_of(ctx, data.dv), test::widen(naive.dv), oracle.dv,
+                       floor.dv);
 }
 
 struct Pass {
@@ -122,30 +127,41 @@ constexpr Pass kPasses[] = {
     {"attention_forward/", &Data::forward, &AttentionCase::forward_flops, 6, true},
     {"attention_backward/", &Data::backward, &AttentionCase::backward_flops, 10, true}};
 
-double bytes_of(const AttentionCase& c, const Pass& pass) {
+double bytes_of(const AttentionCase& c, const Pass& pass, DType dtype) {
   const int64_t rows = c.batch * c.tokens * c.heads;
-  return static_cast<double>(4 * rows * (pass.arrays * c.dim + (pass.with_stats ? 4 : 0)));
+  const auto element = static_cast<int64_t>(dtype_size(dtype));
+  int64_t bytes = element * pass.arrays * c.dim;
+  if (pass.with_stats) {  // and u, which is one of the arrays, but always f32
+    bytes += 16 + (4 - element) * c.dim;
+  }
+  return static_cast<double>(rows * bytes);
 }
 
-std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ctx,
-                              const Pass& pass) {
+std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ctx, const Pass& pass,
+                              DType dtype) {
   const DropoutConfig dropout{.p = c.dropout, .key = philox_launch_key(1, 2, 3, 1)};
-  const AttentionProblem p =
+  AttentionProblem p =
       test::random_attention_problem(c.activation, c.batch, c.tokens, c.heads, c.dim, 1);
-  verify(c, ctx, p, dropout);
-  auto data = std::make_shared<Data>(ctx, p, dropout);
+  if (dtype == DType::kBF16) {
+    p = test::rounded_to_bf16(p);
+  }
+  verify(c, ctx, p, dropout, dtype);
+  auto data = std::make_shared<Data>(ctx, p, dropout, dtype);
   data->forward(ctx);
   return [&ctx, data, run = pass.run] { (data.get()->*run)(ctx); };
 }
 
-void register_cases(const std::vector<AttentionCase>& cases, RunsOn on) {
+void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dtype = DType::kF32) {
+  const std::string name = dtype == DType::kBF16 ? "/stemfabric_bf16" : "/stemfabric";
   for (const AttentionCase& c : cases) {
     for (const Pass& pass : kPasses) {
-      register_kernel({.name = pass.name + c.name + "/stemfabric",
-                       .on = on,
-                       .flops = (c.*pass.flops)(),
-                       .bytes = bytes_of(c, pass),
-                       .prepare = [c, &pass](const auto& ctx) { return prepare(c, ctx, pass); }});
+      register_kernel(
+          {.name = pass.name + c.name + name,
+           .on = on,
+           .flops = (c.*pass.flops)(),
+           .float32 = dtype == DType::kF32,
+           .bytes = bytes_of(c, pass, dtype),
+           .prepare = [c, &pass, dtype](const auto& ctx) { return prepare(c, ctx, pass, dtype); }});
     }
   }
 }
@@ -153,6 +169,7 @@ void register_cases(const std::vector<AttentionCase>& cases, RunsOn on) {
 bool register_all() {
   register_cases(test::attention_benchmark_cases(), RunsOn::kAny);
   register_cases(test::attention_gpu_benchmark_cases(), RunsOn::kGpu);
+  register_cases(test::attention_gpu_benchmark_cases(), RunsOn::kGpu, DType::kBF16);
   return true;
 }
 const bool kRegistered = register_all();

@@ -21,6 +21,7 @@ import time
 import torch
 import torch.nn.functional as F
 
+import audio_transforms
 from attention_maths import attention, quantum
 from torch_timing import ColdTimer, exact_float32, pick_device
 
@@ -45,6 +46,8 @@ def shapes_of(name):
     if op == "stem_loss":
         b, t, o, plain = re.fullmatch(r"b(\d+)_t(\d+)_o(\d+)(_plain)?", rest).groups()
         return op, {"b": int(b), "t": int(t), "o": int(o), "masked": plain is None}
+    if op in ("stft", "istft", "stft_features"):
+        return op, audio_transforms.shape_of(rest)
     if op == "adam":
         form, n, unit = re.fullmatch(r"(\w+?)_(\d+)([kM]?)", rest).groups()
         return op, {"decoupled": form == "adamw", "n": int(n) * {"": 1, "k": 1 << 10, "M": 1 << 20}[unit]}
@@ -164,7 +167,9 @@ def maker_of(op, s):
     makers = {"linear_forward": make_linear_forward, "linear_backward_input": make_linear_backward_input,
               "linear_backward_kernel": make_linear_backward_kernel,
               "relu_quantum_forward": make_relu_quantum_forward,
-              "relu_quantum_backward": make_relu_quantum_backward, "stem_loss": make_stem_loss}
+              "relu_quantum_backward": make_relu_quantum_backward, "stem_loss": make_stem_loss,
+              "stft": audio_transforms.make_stft, "istft": audio_transforms.make_istft,
+              "stft_features": audio_transforms.make_stft_features}
     return lambda device: makers[op](device, **s)
 
 

@@ -112,7 +112,8 @@ bool time_kernel(benchmark::State& state, const KernelCase& kernel_case, const O
     state.counters["%copy"] = 100 * kernel_case.bytes / median / peak.bytes_per_second;
   }
   if (options.cold) {
-    const double floor = peak.floor_seconds(kernel_case.flops, kernel_case.bytes);
+    const double floor =
+        peak.floor_seconds(kernel_case.float32 ? kernel_case.flops : 0, kernel_case.bytes);
     state.counters["floor_us"] = floor * 1e6;
     state.counters["%floor"] = 100 * floor / median;
   }
@@ -228,8 +229,9 @@ bool register_kernel(KernelCase kernel_case) {
 }
 
 void require_within_bound(const std::string& what, std::span<const double> result,
-                          std::span<const double> naive, std::span<const double> oracle) {
-  const double share = test::share_of_bound(result, naive, oracle);
+                          std::span<const double> naive, std::span<const double> oracle,
+                          test::Floor floor) {
+  const double share = test::share_of_bound(result, naive, oracle, floor);
   if (!(share <= 1.0)) {
     throw InternalError("{}: wrong result, {:.2f} times the error allowed; not timed.", what,
                         share);

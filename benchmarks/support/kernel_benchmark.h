@@ -20,6 +20,7 @@
 #include <string>
 
 #include "runtime/device/execution_context.h"
+#include "tests/support/tolerance.h"
 
 namespace stemfabric::benchmarks {
 
@@ -28,8 +29,9 @@ enum class RunsOn : uint8_t { kAny, kCpu, kGpu };  // kGpu: sizes that fill one
 struct KernelCase {
   std::string name;  // "op/shape/implementation"
   RunsOn on = RunsOn::kAny;
-  double flops = 0;  // floating-point operations of one call, where they can be what limits it
-  double bytes = 0;  // bytes that one call reads and writes at least, where they can be
+  double flops = 0;     // floating-point operations of one call, where they can be what limits it
+  bool float32 = true;  // the operations are: then the machine's peak bounds them
+  double bytes = 0;     // bytes that one call reads and writes at least, where they can be
   std::function<std::function<void()>(const ExecutionContext& ctx)> prepare;
 };
 
@@ -37,6 +39,7 @@ bool register_kernel(KernelCase kernel_case);
 
 // tests/support/tolerance.h as an exception.
 void require_within_bound(const std::string& what, std::span<const double> result,
-                          std::span<const double> naive, std::span<const double> oracle);
+                          std::span<const double> naive, std::span<const double> oracle,
+                          test::Floor floor = {});
 
 }  // namespace stemfabric::benchmarks

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/common/philox.h"
+#include "runtime/core/bf16.h"
 #include "runtime/core/check.h"
 #include "runtime/memory/host_access.h"
 
@@ -31,6 +32,13 @@ template <typename T>
 std::vector<double> widened(const HostView& host) {
   return {host.as<T>(), host.as<T>() + host.view().elements()};
 }
+template <>
+std::vector<double> widened<Bf16>(const HostView& host) {
+  std::vector<double> values(static_cast<std::size_t>(host.view().elements()));
+  std::transform(host.as<Bf16>(), host.as<Bf16>() + host.view().elements(), values.begin(),
+                 [](Bf16 value) { return static_cast<double>(from_bf16(value)); });
+  return values;
+}
 
 }  // namespace
 
@@ -57,13 +65,19 @@ Tensor random_mask(const ExecutionContext& ctx, const Shape& shape, uint64_t see
   return tensor;
 }
 
-Tensor tensor_of(const ExecutionContext& ctx, const Shape& shape, std::span<const double> values) {
-  Tensor tensor = device_tensor(ctx, shape, DType::kF32);
+Tensor tensor_of(const ExecutionContext& ctx, const Shape& shape, std::span<const double> values,
+                 DType dtype) {
+  Tensor tensor = device_tensor(ctx, shape, dtype);
   SF_CHECK(values.size() == static_cast<std::size_t>(tensor.elements()), "{} values for {}",
            values.size(), shape.to_string());
   write_on_host(ctx, tensor.view(), [&](const TensorView& host) {
-    std::transform(values.begin(), values.end(), host.as<float>(),
-                   [](double value) { return static_cast<float>(value); });
+    if (dtype == DType::kBF16) {
+      std::transform(values.begin(), values.end(), host.as<Bf16>(),
+                     [](double value) { return to_bf16(static_cast<float>(value)); });
+    } else {
+      std::transform(values.begin(), values.end(), host.as<float>(),
+                     [](double value) { return static_cast<float>(value); });
+    }
   });
   return tensor;
 }
@@ -74,8 +88,8 @@ Tensor zero_tensor(const ExecutionContext& ctx, const Shape& shape, DType dtype)
   return tensor;
 }
 
-Tensor output_tensor(const ExecutionContext& ctx, const Shape& shape) {
-  Tensor tensor = device_tensor(ctx, shape, DType::kF32);
+Tensor output_tensor(const ExecutionContext& ctx, const Shape& shape, DType dtype) {
+  Tensor tensor = device_tensor(ctx, shape, dtype);
   ctx.stream().fill(tensor.view().data(), 0xFF, tensor.bytes());
   return tensor;
 }
@@ -87,6 +101,8 @@ std::vector<double> values_of(const ExecutionContext& ctx, const Tensor& tensor)
       return widened<double>(host);
     case DType::kU8:
       return widened<uint8_t>(host);
+    case DType::kBF16:
+      return widened<Bf16>(host);
     default:
       return widened<float>(host);
   }

@@ -17,8 +17,9 @@ struct Sizes {
   int64_t batch, tokens, heads, dim;
 };
 
-void check_rows(const char* op, const char* name, const ConstTensorView& view, const Sizes& s) {
-  check_tensor(op, name, view, DType::kF32, {s.batch, s.tokens, s.heads, s.dim});
+void check_rows(const char* op, const char* name, const ConstTensorView& view, DType dtype,
+                const Sizes& s) {
+  check_tensor(op, name, view, dtype, {s.batch, s.tokens, s.heads, s.dim});
   SF_CHECK(view.stride(3) == 1 || s.dim == 1, "{}: the last stride of {} is {}; it must be 1", op,
            name, view.stride(3));
 }
@@ -32,15 +33,16 @@ void check_stats(const char* op, const ConstTensorView& view, const Sizes& s) {
 // Checks what forward and backward have in common; returns the sizes of q.
 template <typename Args>
 Sizes check_common(const char* op, const Args& args) {
-  check_tensor(op, "q", args.q, DType::kF32, {-1, -1, -1, -1});
+  const DType dtype = args.q.dtype() == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  check_tensor(op, "q", args.q, dtype, {-1, -1, -1, -1});
   const Sizes s{args.q.dim(0), args.q.dim(1), args.q.dim(2), args.q.dim(3)};
   SF_CHECK(s.dim >= 1 && s.dim <= kMaxDim, "{}: head dimension {}; it must be 1 … {}", op, s.dim,
            kMaxDim);
   SF_CHECK(s.tokens <= kMaxTokens, "{}: {} tokens; at most {} are supported", op, s.tokens,
            kMaxTokens);
-  check_rows(op, "q", args.q, s);
-  check_rows(op, "k", args.k, s);
-  check_rows(op, "v", args.v, s);
+  check_rows(op, "q", args.q, dtype, s);
+  check_rows(op, "k", args.k, dtype, s);
+  check_rows(op, "v", args.v, dtype, s);
   if (args.key_mask) {
     check_tensor(op, "key_mask", args.key_mask, DType::kU8, {s.batch, s.tokens});
   }
@@ -60,12 +62,12 @@ Sizes check_common(const char* op, const Args& args) {
 void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
   constexpr const char* kOp = "attention_forward";
   const Sizes s = check_common(kOp, args);
-  check_rows(kOp, "o", args.o, s);
+  check_rows(kOp, "o", args.o, args.q.dtype(), s);
   const bool training =
       static_cast<bool>(args.o2) || static_cast<bool>(args.u) || static_cast<bool>(args.stats);
   if (training) {
-    check_rows(kOp, "o2", args.o2, s);
-    check_rows(kOp, "u", args.u, s);
+    check_rows(kOp, "o2", args.o2, args.q.dtype(), s);
+    check_rows(kOp, "u", args.u, DType::kF32, s);
     check_stats(kOp, args.stats, s);
   }
   SF_DISPATCH(ctx, attention_forward, args);
@@ -74,14 +76,14 @@ void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& 
 void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
   constexpr const char* kOp = "attention_backward";
   const Sizes s = check_common(kOp, args);
-  check_rows(kOp, "o", args.o, s);
-  check_rows(kOp, "o2", args.o2, s);
-  check_rows(kOp, "u", args.u, s);
+  check_rows(kOp, "o", args.o, args.q.dtype(), s);
+  check_rows(kOp, "o2", args.o2, args.q.dtype(), s);
+  check_rows(kOp, "u", args.u, DType::kF32, s);
   check_stats(kOp, args.stats, s);
-  check_rows(kOp, "d_o", args.d_o, s);
-  check_rows(kOp, "dq", args.dq, s);
-  check_rows(kOp, "dk", args.dk, s);
-  check_rows(kOp, "dv", args.dv, s);
+  check_rows(kOp, "d_o", args.d_o, args.q.dtype(), s);
+  check_rows(kOp, "dq", args.dq, args.q.dtype(), s);
+  check_rows(kOp, "dk", args.dk, args.q.dtype(), s);
+  check_rows(kOp, "dv", args.dv, args.q.dtype(), s);
   SF_DISPATCH(ctx, attention_backward, args);
 }
 

@@ -8,17 +8,26 @@
 //   O = (keep/(1−p) ∘ G) V        (dropout last; no dropout: O = G V)
 // A row without any unmasked key has O = 0 and passes no gradient.
 //
-//   tensor      | shape        | dtype | written | note
-//   q, k, v     | [B, T, H, D] | f32   |         | any strides, last stride 1
-//   key_mask    | [B, T]       | u8    |         | optional; 1 = key may be attended to
-//   o           | [B, T, H, D] | f32   | =       | any strides, last stride 1
-//   o2, u       | [B, T, H, D] | f32   | =       | saved for backward; absent in inference
-//   stats       | [B, H, T, 4] | f32   | =       | saved for backward: AttentionRowStats of each
-//   row dq, dk, dv  | [B, T, H, D] | f32   | =       | any strides, last stride 1
-// D: 1 … 128. A masked key is never read and gets dk = dv = 0. Scratch memory: O(T) per thread.
-// Deterministic: the same bits for any number of threads.
+//   tensor      | shape        | dtype    | written | note
+//   q, k, v     | [B, T, H, D] | X        |         | any strides, last stride 1
+//   key_mask    | [B, T]       | u8       |         | optional; 1 = key may be attended to
+//   o           | [B, T, H, D] | X        | =       | any strides, last stride 1
+//   o2          | [B, T, H, D] | X        | =       | saved for backward; absent in inference
+//   u           | [B, T, H, D] | f32      | =       | saved for backward, always f32
+//   stats       | [B, H, T, 4] | f32      | =       | saved for backward: AttentionRowStats
+//   d_o         | [B, T, H, D] | X        |         | any strides, last stride 1
+//   dq, dk, dv  | [B, T, H, D] | X        | =       | any strides, last stride 1
+// X: f32 or bf16, the same for all of a call. D: 1 … 128. A masked key is never read and gets
+// dk = dv = 0. Deterministic: the same bits for any number of threads and on every run.
+// Scratch memory: O(T) per thread or head.
+//
+// bf16: sums, statistics and u are float32. On CUDA the products run on the tensor cores and the
+// operands that meet there are rounded to bf16, never G itself (docs/attention.md, "bf16"). Fastest
+// where every tensor starts at a multiple of 16 bytes and its strides and D are multiples of 8. On
+// the CPU: inputs widened, computed as f32, results rounded; 4 bytes of scratch memory per element
+// of the tensors.
 // Source of the fused algorithms: docs/attention.md. Dropout bits: Philox as stated there,
-// independent of tiling and of how a batch is cut.
+// independent of tiling, of how a batch is cut and of X.
 #pragma once
 
 #include "kernels/common/philox.h"

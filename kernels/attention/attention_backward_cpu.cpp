@@ -344,9 +344,11 @@ void backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
 }  // namespace attention_cpu
 
 void cpu::attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
-  if (args.q.elements() != 0) {
-    attention_cpu::backward(ctx, args);
+  if (args.q.elements() == 0) {
+    return;
   }
+  (args.q.dtype() == DType::kBF16 ? attention_cpu::backward_bf16 : attention_cpu::backward)(ctx,
+                                                                                            args);
 }
 
 }  // namespace stemfabric

@@ -46,6 +46,9 @@ BackwardParameters parameters_of(const AttentionBackwardArgs& args) {
   p.dropout_scale = dropout_scale(args.dropout.p);
   p.keep = keep_of(args.dropout);
   p.coefficients = attention_coefficients(args.config);
+  p.b = p.coefficients.b;
+  p.polynomial = p.coefficients.polynomial;
+  p.normalized = p.coefficients.normalized;
   for (int r = 0; r < kAttentionDegree; ++r) {
     p.h_slope[r] = static_cast<float>(r + 1) * p.coefficients.h[r];
     p.x_slope[r] = static_cast<float>(r + 1) * p.coefficients.x[r];
@@ -59,7 +62,7 @@ void launch_kernels(const ExecutionContext& ctx, const BackwardParameters& p, in
          {.kernel = "attention_backward_rows_kernel",
           .grid = grid_size(heads * p.chunks),
           .block = kThreads},
-         attention_backward_rows_kernel<kDim>, p);
+         attention_backward_rows_kernel<kDim, float>, p);
   const unsigned grid = grid_size(heads * ceil_div(p.tokens, Tile<kDim>::kColumns));
   launch(ctx,
          {.kernel = "attention_backward_keys_kernel",
@@ -99,6 +102,9 @@ void attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs
   const int64_t dim = args.q.dim(3);
   if (args.q.elements() == 0) {
     return;
+  }
+  if (args.q.dtype() == DType::kBF16) {
+    return attention_backward_bf16(ctx, args);
   }
   auto* const run = dim <= 16   ? &attention::backward::backward_of<16>
                     : dim <= 32 ? &attention::backward::backward_of<32>

@@ -16,14 +16,27 @@ struct alignas(16) RowTerms {
   float c0;    // (b + w) / g
 };
 
-struct BackwardParameters {
+// What the kernel of the rows takes, and the others too. T: float or Bf16.
+template <typename T>
+struct RowsParameters {
   int64_t tokens, heads;
   int64_t chunks;  // of 64 tokens
   int dim;
-  QuadRows<const float> q, k, v, o, o2, u, d_o;
-  QuadRows<float> dq, dk, dv;
+  QuadRows<const T> o, o2, d_o;
+  QuadRows<const float> u;
   StatRows<const float> stats;
   KeyMask mask;
+  float b;  // of the coefficients
+  bool polynomial, normalized;
+  // In scratch memory:
+  RowTerms* terms;      // [B, H, T]
+  uint32_t* key_words;  // [B, 2 · chunks], bit j of word w: key 32 w + j may be attended to
+  float* common;        // [B, H, chunks, padded D]: Σ c0 dO of the chunk; nullptr if not needed
+};
+
+struct BackwardParameters : RowsParameters<float> {
+  QuadRows<const float> q, k, v;
+  QuadRows<float> dq, dk, dv;
   float scale;          // 1/√D
   float kappa;          // see exp_scaled
   float dropout_scale;  // 1 without dropout
@@ -31,10 +44,6 @@ struct BackwardParameters {
   AttentionCoefficients coefficients;
   float h_slope[kAttentionDegree];  // h'(a) = Σ h_slope[r] a^r
   float x_slope[kAttentionDegree];  // exp(a) = Σ x_slope[r] a^r
-  // In scratch memory:
-  RowTerms* terms;      // [B, H, T]
-  uint32_t* key_words;  // [B, 2 · chunks], bit j of word w: key 32 w + j may be attended to
-  float* common;        // [B, H, chunks, padded D]: Σ c0 dO of the chunk; nullptr if not needed
 };
 
 inline constexpr int kChunk = 64;
@@ -44,15 +53,16 @@ struct BlockPlace {
   int64_t b, h, head;
   int64_t first;  // column
 
-  template <int kColumns>
-  static __device__ __forceinline__ BlockPlace of(const BackwardParameters& p) {
+  template <int kColumns, typename T>
+  static __device__ __forceinline__ BlockPlace of(const RowsParameters<T>& p) {
     const int64_t tiles = (p.tokens + kColumns - 1) / kColumns;
     const int64_t head = blockIdx.x / tiles;
     return {head / p.heads, head % p.heads, head, blockIdx.x % tiles * kColumns};
   }
 };
 
-__device__ __forceinline__ uint32_t key_word(const BackwardParameters& p, int64_t b, int64_t word) {
+template <typename T>
+__device__ __forceinline__ uint32_t key_word(const RowsParameters<T>& p, int64_t b, int64_t word) {
   return p.key_words[b * p.chunks * 2 + word];
 }
 
@@ -62,17 +72,17 @@ struct RowsShared {
 };
 
 // The statistics of row i and its three dot products; one lane of a row's lanes writes them.
-template <int kDim>
-__device__ __forceinline__ float4 row_terms(const BackwardParameters& p, int64_t b, int64_t h,
+template <int kDim, typename T>
+__device__ __forceinline__ float4 row_terms(const RowsParameters<T>& p, int64_t b, int64_t h,
                                             int64_t i, int lane) {
   const int e = lane * 4;
   const bool present = i < p.tokens;
   const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  const auto load = [&](const QuadRows<const float>& x) {
+  const auto load = [&](const auto& x) {
     return present ? load_quad(x.row(b, h, i), e, p.dim, x.quads) : zero;
   };
-  const bool polynomial = p.coefficients.polynomial;
-  const bool normalized = p.coefficients.normalized;
+  const bool polynomial = p.polynomial;
+  const bool normalized = p.normalized;
   const float4 d_o = load(p.d_o);
   const float4 u = load(p.u);
   const float4 o2 = polynomial ? load(p.o2) : zero;
@@ -94,7 +104,7 @@ __device__ __forceinline__ float4 row_terms(const BackwardParameters& p, int64_t
   const float* stats = p.stats.row(b, h, i);
   const float w = stats[2];
   const float inverse_g = 1.0f / stats[3];
-  const float c0 = (p.coefficients.b + w) * inverse_g;
+  const float c0 = (p.b + w) * inverse_g;
   if (lane == 0) {
     p.terms[(b * p.heads + h) * p.tokens + i] = {.m = stats[0],
                                                  .inverse_l = 1.0f / stats[1],
@@ -109,9 +119,9 @@ __device__ __forceinline__ float4 row_terms(const BackwardParameters& p, int64_t
 }
 
 // One block per head and 64 tokens; kDim / 4 lanes per row.
-template <int kDim>
+template <int kDim, typename T>
 __global__ void __launch_bounds__(kThreads)
-    attention_backward_rows_kernel(const BackwardParameters p) {
+    attention_backward_rows_kernel(const RowsParameters<T> p) {
   constexpr int kLanes = kDim / 4;
   constexpr int kGroups = kThreads / kLanes;
   auto& shared = shared_storage<RowsShared<kDim>>();

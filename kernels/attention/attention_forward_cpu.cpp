@@ -383,9 +383,11 @@ void forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
 }  // namespace attention_cpu
 
 void cpu::attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
-  if (args.q.elements() != 0) {
-    attention_cpu::forward(ctx, args);
+  if (args.q.elements() == 0) {
+    return;
   }
+  (args.q.dtype() == DType::kBF16 ? attention_cpu::forward_bf16 : attention_cpu::forward)(ctx,
+                                                                                          args);
 }
 
 }  // namespace stemfabric

@@ -58,6 +58,9 @@ void attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& 
   if (args.q.elements() == 0) {
     return;
   }
+  if (args.q.dtype() == DType::kBF16) {
+    return attention_forward_bf16(ctx, args);
+  }
   const int64_t dim = args.q.dim(3);
   ForwardParameters p{.q = rows_of(args.q),
                       .k = rows_of(args.k),

@@ -37,18 +37,33 @@ inline constexpr float kExp2[kExp2Degree + 1] = {1.0f,
                                                  0.0013400428177419153f,
                                                  0.0001546144469646172f};
 
+// The same fits of degree 4, for bf16 on tensor cores: at most 5.5e-4 away from h of the default
+// coefficients, relative to it, a third of what rounding to bf16 costs.
+inline constexpr int kMomentDegree = 4;
+inline constexpr double kSigmoidMinusHalf4[kMomentDegree] = {
+    0.24995622951608454, 0.0007784067024018644, -0.02374663813444571, 0.004073758560003813};
+inline constexpr double kTanh4[kMomentDegree] = {1.000831889702959, 0.0022836445569534066,
+                                                 -0.38162158754487063, 0.14007757956730624};
+inline constexpr double kExpMinusOne4[kMomentDegree] = {0.9994552084334071, 0.5083011632333058,
+                                                        0.14056767091821332, 0.06999412230944842};
+
 // What the configuration contributes, the same for every row.
-struct AttentionCoefficients {
-  float b = 0.0f;                  // G of a key with A = 0, without its inner-softmax part
-  float gamma = 0.0f;              // weight of the inner softmax
-  float h[kAttentionDegree] = {};  // h(a) = Σ h[r] a^(r+1)
-  float x[kAttentionDegree] = {};  // exp(a) - 1 = Σ x[r] a^(r+1)
-  bool polynomial = true;          // false: plain softmax, G = A
-  bool normalized = false;         // divide G by its row sum
+template <int kDegree>
+struct PolynomialCoefficients {
+  float b = 0.0f;           // G of a key with A = 0, without its inner-softmax part
+  float gamma = 0.0f;       // weight of the inner softmax
+  float h[kDegree] = {};    // h(a) = Σ h[r] a^(r+1)
+  float x[kDegree] = {};    // exp(a) - 1 = Σ x[r] a^(r+1)
+  bool polynomial = true;   // false: plain softmax, G = A
+  bool normalized = false;  // divide G by its row sum
 };
 
-inline AttentionCoefficients attention_coefficients(const AttentionConfig& config) {
-  AttentionCoefficients out;
+template <int kDegree>
+PolynomialCoefficients<kDegree> polynomial_coefficients(const AttentionConfig& config,
+                                                        const double (&sigmoid)[kDegree],
+                                                        const double (&tanh)[kDegree],
+                                                        const double (&exp)[kDegree]) {
+  PolynomialCoefficients<kDegree> out;
   if (config.activation == AttentionActivation::kSoftmax) {
     out.h[0] = 1.0f;
     out.polynomial = false;
@@ -59,11 +74,20 @@ inline AttentionCoefficients attention_coefficients(const AttentionConfig& confi
   out.b = centered ? 0.0f : 0.5f * config.alpha;
   out.gamma = config.gamma;
   out.normalized = config.activation == AttentionActivation::kSuperpositionNormalized;
-  for (int r = 0; r < kAttentionDegree; ++r) {
-    out.h[r] = static_cast<float>(alpha * kSigmoidMinusHalf[r] + double{config.beta} * kTanh[r]);
-    out.x[r] = static_cast<float>(kExpMinusOne[r]);
+  for (int r = 0; r < kDegree; ++r) {
+    out.h[r] = static_cast<float>(alpha * sigmoid[r] + double{config.beta} * tanh[r]);
+    out.x[r] = static_cast<float>(exp[r]);
   }
   return out;
+}
+
+using AttentionCoefficients = PolynomialCoefficients<kAttentionDegree>;
+inline AttentionCoefficients attention_coefficients(const AttentionConfig& config) {
+  return polynomial_coefficients(config, kSigmoidMinusHalf, kTanh, kExpMinusOne);
+}
+using MomentCoefficients = PolynomialCoefficients<kMomentDegree>;
+inline MomentCoefficients moment_coefficients(const AttentionConfig& config) {
+  return polynomial_coefficients(config, kSigmoidMinusHalf4, kTanh4, kExpMinusOne4);
 }
 
 // The four numbers of a row that the forward saves, in this order.

@@ -17,17 +17,19 @@ struct Rows {
     return data + b * batch_stride + h * head_stride;
   }
 };
-inline Rows<const float> rows_of(const ConstTensorView& view) {
+template <typename T = float>
+Rows<const T> rows_of(const ConstTensorView& view) {
   if (!view) {
     return {};
   }
-  return {view.as<float>(), view.stride(0), view.stride(1), view.stride(2)};
+  return {view.as<T>(), view.stride(0), view.stride(1), view.stride(2)};
 }
-inline Rows<float> rows_of(const TensorView& view) {
+template <typename T = float>
+Rows<T> rows_of(const TensorView& view) {
   if (!view) {
     return {};
   }
-  return {view.as<float>(), view.stride(0), view.stride(1), view.stride(2)};
+  return {view.as<T>(), view.stride(0), view.stride(1), view.stride(2)};
 }
 
 // The [B, H, T, 4] statistics: one AttentionRowStats per row.

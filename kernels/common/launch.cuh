@@ -24,13 +24,16 @@
 #endif
 
 // Before a loop whose count is known: unroll it, so that its arrays stay in registers; or four
-// rounds at a time, so that loads run ahead and the code stays small.
+// rounds at a time, so that loads run ahead and the code stays small; or not at all, so that its
+// rounds share their registers.
 #if SF_SIMT
 #define SF_UNROLL
 #define SF_UNROLL_4
+#define SF_NO_UNROLL
 #else
 #define SF_UNROLL _Pragma("unroll")
 #define SF_UNROLL_4 _Pragma("unroll 4")
+#define SF_NO_UNROLL _Pragma("unroll 1")
 #endif
 
 namespace stemfabric {

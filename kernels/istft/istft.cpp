@@ -2,6 +2,7 @@
 
 #include "kernels/common/dispatch.h"
 #include "kernels/istft/istft_cpu.h"
+#include "kernels/istft/istft_cuda.h"
 #include "kernels/stft/stft.h"
 
 namespace stemfabric {
@@ -16,8 +17,7 @@ void istft(const ExecutionContext& ctx, const IstftArgs& args) {
   SF_CHECK(args.signal.stride(2) == 1, "{}: the last stride of signal is {}, not 1", op,
            args.signal.stride(2));
   check_stft_spectra(op, args.spectra, args.signal, args.n_fft, args.hop_length);
-  require_cpu(ctx, op);
-  cpu::istft(ctx, args);
+  SF_DISPATCH(ctx, istft, args);
 }
 
 }  // namespace stemfabric

@@ -3,6 +3,7 @@
 #include "kernels/common/dispatch.h"
 #include "kernels/common/fft_tables.h"
 #include "kernels/stft/stft_cpu.h"
+#include "kernels/stft/stft_cuda.h"
 
 namespace stemfabric {
 
@@ -33,8 +34,7 @@ void stft(const ExecutionContext& ctx, const StftArgs& args) {
   SF_CHECK(args.signal.stride(2) == 1, "{}: the last stride of signal is {}, not 1", op,
            args.signal.stride(2));
   check_stft_spectra(op, args.spectra, args.signal, args.n_fft, args.hop_length);
-  require_cpu(ctx, op);
-  cpu::stft(ctx, args);
+  SF_DISPATCH(ctx, stft, args);
 }
 
 }  // namespace stemfabric

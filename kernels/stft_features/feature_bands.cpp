@@ -10,10 +10,10 @@ FeatureBands feature_bands(int64_t n_fft) {
   FeatureBands bands = {};
   bands.edges[1] = 1;
   for (int j = 1; j < kSpectralFeatures; ++j) {
-    const int begin = bands.edges[static_cast<std::size_t>(j)];
+    const int begin = bands.edges[j];
     const double ratio = std::pow(end / begin, 1.0 / (kSpectralFeatures - j));
     const auto width = static_cast<int>(std::lround(begin * (ratio - 1)));
-    bands.edges[static_cast<std::size_t>(j) + 1] = begin + std::max(1, width);
+    bands.edges[j + 1] = begin + std::max(1, width);
   }
   return bands;
 }

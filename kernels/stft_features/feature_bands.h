@@ -1,9 +1,9 @@
 // The bands of stft_features.h and the bins of its pitch, for a transform of n_fft points.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
+#include "kernels/common/philox.h"  // SF_HOST_DEVICE
 #include "kernels/stft_features/feature_layout.h"
 
 namespace stemfabric {
@@ -14,12 +14,14 @@ namespace stemfabric {
 //   edges[0] = 0, edges[1] = 1,
 //   edges[j+1] = e + max(1, round(e ((K/e)^(1/(128−j)) − 1))), e = edges[j], K = n_fft/2 + 1
 struct FeatureBands {
-  std::array<int, kSpectralFeatures + 1> edges;
+  int edges[kSpectralFeatures + 1];
 };
 FeatureBands feature_bands(int64_t n_fft);
 
 // The first band of group g of `groups`; g = groups: behind the last.
-constexpr int group_begin(int g, int groups) { return g * kSpectralFeatures / groups; }
+SF_HOST_DEVICE constexpr int group_begin(int g, int groups) {
+  return g * kSpectralFeatures / groups;
+}
 
 // Bins that are candidates for the pitch: first … last, all of them inside the transform.
 struct PitchRange {

@@ -3,6 +3,7 @@
 #include "kernels/common/dispatch.h"
 #include "kernels/stft/stft.h"
 #include "kernels/stft_features/stft_features_cpu.h"
+#include "kernels/stft_features/stft_features_cuda.h"
 
 namespace stemfabric {
 
@@ -23,11 +24,10 @@ void stft_features(const ExecutionContext& ctx, const StftFeaturesArgs& args) {
                {signal.dim(0), stft_frames(signal.dim(2), args.hop_length), kAudioFeatures});
   SF_CHECK(args.features.stride(2) == 1, "{}: the last stride of features is {}, not 1", op,
            args.features.stride(2));
-  if (args.spectra.data() != nullptr) {
+  if (args.spectra) {
     check_stft_spectra(op, args.spectra, signal, args.n_fft, args.hop_length);
   }
-  require_cpu(ctx, op);
-  cpu::stft_features(ctx, args);
+  SF_DISPATCH(ctx, stft_features, args);
 }
 
 }  // namespace stemfabric

@@ -137,8 +137,8 @@ HWY_INLINE void bin_powers(int n, const SplitComplex& z, const FrameRows& rows,
 
 HWY_INLINE void stereo_features(const FeaturePlan& plan, const FrameRows& rows, float* to) {
   for (int g = 0; g < kStereoGroups; ++g) {
-    const int begin = plan.bands.edges[static_cast<std::size_t>(group_begin(g, kStereoGroups))];
-    const int end = plan.bands.edges[static_cast<std::size_t>(group_begin(g + 1, kStereoGroups))];
+    const int begin = plan.bands.edges[group_begin(g, kStereoGroups)];
+    const int end = plan.bands.edges[group_begin(g + 1, kStereoGroups)];
     const float left = row_sum(rows.left, begin, end);
     const float right = row_sum(rows.right, begin, end);
     const float mid = row_sum(rows.mid, begin, end);
@@ -214,7 +214,7 @@ void frame_features(const FeaturePlan& plan, const FftScratch& scratch, const Fr
                     const float* left, const float* right, const FrameOutput& out) {
   const int n = plan.tables.n;
   bin_powers(n, frame_transform(plan.tables, scratch, left, right), rows, out);
-  for (std::size_t j = 0; j < kSpectralFeatures; ++j) {
+  for (int j = 0; j < kSpectralFeatures; ++j) {
     const int begin = plan.bands.edges[j];
     const int end = plan.bands.edges[j + 1];
     out.bands[j] = end - begin == 1 ? rows.mid[begin] : row_sum(rows.mid, begin, end);
@@ -271,8 +271,7 @@ HWY_INLINE void separate_bands(const FeaturePlan& plan, const BandWindow& window
   HWY_ALIGN float density[kBands + 2 * kMedianReach];
   const float* now = window[kMedianReach];
   for (int j = 0; j < kBands; ++j) {
-    const auto at = static_cast<std::size_t>(j);
-    inverse_width[j] = 1 / static_cast<float>(plan.bands.edges[at + 1] - plan.bands.edges[at]);
+    inverse_width[j] = 1 / static_cast<float>(plan.bands.edges[j + 1] - plan.bands.edges[j]);
     density[kMedianReach + j] = now[j] * inverse_width[j];
   }
   std::fill_n(density, kMedianReach, density[kMedianReach]);

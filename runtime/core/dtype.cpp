@@ -17,6 +17,7 @@ std::size_t dtype_size(DType dtype) {
       return 4;
     case DType::kBF16:
     case DType::kF16:
+    case DType::kI16:
       return 2;
     case DType::kU8:
       return 1;
@@ -44,6 +45,8 @@ std::string_view dtype_name(DType dtype) {
       return "u64";
     case DType::kU8:
       return "u8";
+    case DType::kI16:
+      return "i16";
   }
   return "?";
 }

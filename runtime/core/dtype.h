@@ -7,7 +7,7 @@
 
 namespace stemfabric {
 
-enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI32, kI64, kU32, kU64, kU8 };
+enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI32, kI64, kU32, kU64, kU8, kI16 };
 
 std::size_t dtype_size(DType dtype);
 std::string_view dtype_name(DType dtype);  // "f32", "u8", ...
@@ -23,6 +23,10 @@ struct DTypeOf<float> {
 template <>
 struct DTypeOf<double> {
   static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<int16_t> {
+  static constexpr DType value = DType::kI16;
 };
 template <>
 struct DTypeOf<int32_t> {

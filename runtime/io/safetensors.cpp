@@ -36,7 +36,7 @@ std::optional<DType> dtype_of(const std::string& name) {
   static const std::map<std::string, DType> kTypes = {
       {"F32", DType::kF32}, {"F64", DType::kF64}, {"BF16", DType::kBF16}, {"F16", DType::kF16},
       {"I32", DType::kI32}, {"I64", DType::kI64}, {"U32", DType::kU32},   {"U64", DType::kU64},
-      {"U8", DType::kU8},   {"BOOL", DType::kU8}};
+      {"U8", DType::kU8},   {"BOOL", DType::kU8}, {"I16", DType::kI16}};
   const auto it = kTypes.find(name);
   return it == kTypes.end() ? std::nullopt : std::optional(it->second);
 }
@@ -61,6 +61,8 @@ const char* type_name(DType dtype) {
       return "U64";
     case DType::kU8:
       return "U8";
+    case DType::kI16:
+      return "I16";
   }
   throw InternalError("unknown dtype");
 }

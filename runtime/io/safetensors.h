@@ -2,7 +2,7 @@
 // bytes. The reader treats its input as hostile: header at most 16 MiB (the format allows 100 MB),
 // no duplicate names, no overlap, no holes, nothing after the last tensor, sizes equal to
 // shape x dtype; errors are InputErrors with file and tensor name.
-// Accepted dtypes: F32 F64 BF16 F16 I32 I64 U32 U64 U8, and BOOL as u8; rank at most 6.
+// Accepted dtypes: F32 F64 BF16 F16 I16 I32 I64 U32 U64 U8, and BOOL as u8; rank at most 6.
 #pragma once
 
 #include <filesystem>

@@ -2,6 +2,7 @@
 // another rank and another size, and the error must say which op and which argument.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <deque>
 #include <string>
 #include <vector>
@@ -9,13 +10,17 @@
 #include "kernels/activation/activation.h"
 #include "kernels/adam/adam.h"
 #include "kernels/attention/attention.h"
+#include "kernels/istft/istft.h"
 #include "kernels/linear/linear.h"
 #include "kernels/reduction/reduction.h"
 #include "kernels/residual_norm/residual_norm.h"
 #include "kernels/rotary/rotary.h"
 #include "kernels/standardize/standardize.h"
 #include "kernels/stem_loss/stem_loss.h"
+#include "kernels/stem_mask/stem_mask.h"
 #include "kernels/step_control/step_control.h"
+#include "kernels/stft/stft.h"
+#include "kernels/stft_features/stft_features.h"
 #include "runtime/memory/buffer.h"
 #include "tests/support/op_harness.h"
 
@@ -32,6 +37,7 @@ struct Rules {
   bool fixed_rank = true;
 };
 constexpr Rules kOptional = {.required = false};
+constexpr Rules kFullRank = {.fixed_rank = false};  // six axes, there cannot be more
 constexpr Rules kLeading = {.axis = kNone};  // the argument whose shape the others must follow
 
 template <typename Args>
@@ -341,6 +347,74 @@ TEST_F(Contract, StemLoss) {
       .argument("weighted", &Args::weighted);
 }
 
+// Three stems, two samples, two channels, four frames, five bins, six bands.
+TEST_F(Contract, MaskApply) {
+  using Args = MaskApplyArgs;
+  ContractCheck<Args>("mask_apply", mask_apply,
+                      {.kind = MaskKind::kComplex,
+                       .band = make({5}, DType::kI32),
+                       .fraction = make({5}),
+                       .first_bin = make({6}, DType::kI32),
+                       .prediction = make({3, 2, 4, 12}),
+                       .mixture = make({2, 2, 4, 5, 2}),
+                       .estimate = make({3, 2, 2, 4, 5, 2})})
+      .argument("band", &Args::band)
+      .argument("fraction", &Args::fraction)
+      .argument("first_bin", &Args::first_bin, kLeading)
+      .argument("prediction", &Args::prediction)
+      .argument("mixture", &Args::mixture)
+      .argument("estimate", &Args::estimate, kFullRank);
+}
+
+TEST_F(Contract, MaskLoss) {
+  ContractCheck<MaskCountArgs>("mask_count", mask_count,
+                               {.presence = make({2, 3}, DType::kU8),
+                                .key_mask = make({2, 4}, DType::kU8),
+                                .shape = {3, 2, 2, 4, 5},
+                                .count = make({3}, DType::kF64)})
+      .argument("presence", &MaskCountArgs::presence, kOptional)
+      .argument("key_mask", &MaskCountArgs::key_mask, kOptional)
+      .argument("count", &MaskCountArgs::count);
+  using Args = MaskLossArgs;
+  const Args valid = {.band = make({5}, DType::kI32),
+                      .fraction = make({5}),
+                      .first_bin = make({6}, DType::kI32),
+                      .prediction = make({3, 2, 4, 12}),
+                      .mixture = make({2, 2, 4, 5, 2}),
+                      .target = make({3, 2, 2, 4, 5, 2}),
+                      .presence = make({2, 3}, DType::kU8),
+                      .key_mask = make({2, 4}, DType::kU8),
+                      .weight = make({2, 3}),
+                      .count = make({3}, DType::kF64),
+                      .gradient = make({3, 2, 4, 12}),
+                      .loss = make({3}, DType::kF64),
+                      .weighted = make({3}, DType::kF64)};
+  ContractCheck<Args>("mask_loss", mask_loss, valid)
+      .argument("band", &Args::band)
+      .argument("fraction", &Args::fraction)
+      .argument("first_bin", &Args::first_bin, kLeading)
+      .argument("prediction", &Args::prediction)
+      .argument("mixture", &Args::mixture)
+      .argument("target", &Args::target, kFullRank)
+      .argument("presence", &Args::presence, kOptional)
+      .argument("key_mask", &Args::key_mask, kOptional)
+      .argument("weight", &Args::weight, kOptional)
+      .argument("count", &Args::count)
+      .argument("gradient", &Args::gradient, kOptional)
+      .argument("loss", &Args::loss)
+      .argument("weighted", &Args::weighted);
+  const auto refuses = [&](double MaskLossArgs::*setting, double value, const char* name) {
+    Args args = valid;
+    args.*setting = value;
+    expect_contract_error({"mask_loss", name}, [&] { mask_loss(test_context(), args); });
+  };
+  refuses(&Args::magnitude_weight, -1, "magnitude_weight");
+  refuses(&Args::complex_weight, std::nan(""), "complex_weight");
+  refuses(&Args::compression, 0, "compression is 0");
+  refuses(&Args::compression, 1.5, "compression is 1.5");
+  refuses(&Args::epsilon, 0, "epsilon is 0");
+}
+
 TEST_F(Contract, StepControl) {
   using Args = StepControlArgs;
   ContractCheck<Args>("step_control", step_control,
@@ -358,6 +432,37 @@ TEST_F(Contract, StepControl) {
       .argument("lr", &Args::lr)
       .argument("steps", &Args::steps)
       .argument("scalars", &Args::scalars);
+}
+
+TEST_F(Contract, Stft) {
+  ContractCheck<StftArgs>("stft", stft,
+                          {.signal = make({1, 2, 600}),
+                           .n_fft = 512,
+                           .hop_length = 128,
+                           .spectra = make({1, 2, 5, 257, 2})})
+      .argument("signal", &StftArgs::signal, kLeading)
+      .argument("spectra", &StftArgs::spectra);
+  ContractCheck<IstftArgs>("istft", istft,
+                           {.spectra = make({1, 2, 5, 257, 2}),
+                            .n_fft = 512,
+                            .hop_length = 128,
+                            .signal = make({1, 2, 600})})
+      .argument("spectra", &IstftArgs::spectra)
+      .argument("signal", &IstftArgs::signal, kLeading);
+}
+
+TEST_F(Contract, StftFeatures) {
+  using Args = StftFeaturesArgs;
+  ContractCheck<Args>("stft_features", stft_features,
+                      {.signal = make({1, 2, 600}),
+                       .sample_rate = 44100,
+                       .n_fft = 512,
+                       .hop_length = 128,
+                       .features = make({1, 5, kAudioFeatures}),
+                       .spectra = make({1, 2, 5, 257, 2})})
+      .argument("signal", &Args::signal, {.axis = 1})
+      .argument("features", &Args::features)
+      .argument("spectra", &Args::spectra, kOptional);
 }
 
 // A dense innermost row is part of the contract where it is not "contiguous".
@@ -378,6 +483,12 @@ TEST_F(Contract, StridesAreChecked) {
         test_context(),
         {.prediction = dense, .target = spread, .count = count, .loss = count, .weighted = count});
   });
+  const TensorView parts_apart(x.data(), DType::kF32, {1, 1, 1, 4, 2}, {8, 8, 8, 1, 4});
+  expect_contract_error({"mask_apply", "last stride of mixture is 4"},
+                        [&] { mask_apply(test_context(), {.mixture = parts_apart}); });
+  const TensorView bins_apart(x.data(), DType::kF32, {1, 1, 1, 4, 2}, {16, 16, 16, 4, 1});
+  expect_contract_error({"mask_apply", "stride of the bins of mixture is 4"},
+                        [&] { mask_apply(test_context(), {.mixture = bins_apart}); });
 }
 
 }  // namespace

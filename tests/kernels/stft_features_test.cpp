@@ -1,10 +1,12 @@
 #include "kernels/stft_features/stft_features.h"
 
-#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <numbers>
 
 #include "kernels/stft/stft.h"
@@ -134,9 +136,10 @@ TEST(StftFeatures, BandsCoverTheBinsOnce) {
   for (const int64_t n_fft : {512, 1024, 2048, 4096}) {
     const auto bands = feature_bands(n_fft);
     EXPECT_THAT(bands.edges, testing::ElementsAreArray(feature_edges_oracle(n_fft / 2 + 1)));
-    EXPECT_EQ(bands.edges.front(), 0);
-    EXPECT_EQ(bands.edges.back(), n_fft / 2 + 1);
-    EXPECT_TRUE(std::is_sorted(bands.edges.begin(), bands.edges.end(), std::less_equal<>()));
+    EXPECT_EQ(bands.edges[0], 0);
+    EXPECT_EQ(bands.edges[kSpectralFeatures], n_fft / 2 + 1);
+    EXPECT_TRUE(
+        std::is_sorted(std::begin(bands.edges), std::end(bands.edges), std::less_equal<>()));
   }
 }
 
@@ -217,9 +220,8 @@ TEST(StftFeatures, StereoValuesSayWhereAToneIs) {
     Problem p = Problem::of(c, sine(x.left, 0), sine(x.right, x.right_phase));
     stft_features(test_context(), p.args(c));
     const auto bands = feature_bands(c.n_fft);
-    int64_t g = 0;
-    while (bands.edges[static_cast<std::size_t>(
-               group_begin(static_cast<int>(g) + 1, kStereoGroups))] <= 1000 * c.n_fft / 44100) {
+    int g = 0;
+    while (bands.edges[group_begin(g + 1, kStereoGroups)] <= 1000 * c.n_fft / 44100) {
       ++g;
     }
     const int64_t first = kStereoBegin + kStereoValues * g;

@@ -50,15 +50,28 @@ inline constexpr AttentionActivation kAllActivations[] = {
     AttentionActivation::kSoftmax, AttentionActivation::kSuperposition,
     AttentionActivation::kSuperpositionCentered, AttentionActivation::kSuperpositionNormalized};
 
-// Sizes around the edges of vectors, panels, tiles and strips, each with every activation.
+struct AttentionSize {
+  int64_t batch, tokens, heads, dim;
+  MaskKind mask;
+  float dropout;
+  bool strided;
+};
+
+// Each size with every activation.
+inline std::vector<AttentionCase> attention_cases(const std::vector<AttentionSize>& sizes) {
+  std::vector<AttentionCase> cases;
+  for (const AttentionSize& s : sizes) {
+    for (AttentionActivation a : kAllActivations) {
+      cases.push_back({fmt::format("t{}_d{}_{}", s.tokens, s.dim, activation_name(a)), a, s.batch,
+                       s.tokens, s.heads, s.dim, s.mask, s.dropout, s.strided});
+    }
+  }
+  return cases;
+}
+
+// Sizes around the edges of vectors, panels, tiles and strips.
 inline std::vector<AttentionCase> attention_test_cases() {
-  struct Size {
-    int64_t batch, tokens, heads, dim;
-    MaskKind mask;
-    float dropout;
-    bool strided;
-  };
-  const Size sizes[] = {
+  return attention_cases({
       {1, 1, 1, 1, MaskKind::kNone, 0.0f, false},
       {3, 2, 2, 5, MaskKind::kNone, 0.0f, false},
       {2, 25, 3, 32, MaskKind::kPadded, 0.0f, true},
@@ -73,15 +86,27 @@ inline std::vector<AttentionCase> attention_test_cases() {
       {2, 129, 1, 32, MaskKind::kScattered, 0.2f, true},
       {1, 600, 1, 24, MaskKind::kNone, 0.0f, false},
       {1, 300, 1, 128, MaskKind::kPadded, 0.0f, false},  // several key blocks in the backward
-  };
-  std::vector<AttentionCase> cases;
-  for (const Size& s : sizes) {
-    for (AttentionActivation a : kAllActivations) {
-      cases.push_back({fmt::format("t{}_d{}_{}", s.tokens, s.dim, activation_name(a)), a, s.batch,
-                       s.tokens, s.heads, s.dim, s.mask, s.dropout, s.strided});
-    }
-  }
-  return cases;
+  });
+}
+
+// Around the edges of the tensor-core kernels' fragments and tiles, every head dimension that they
+// are compiled for, each with and without dropout.
+inline std::vector<AttentionCase> attention_bf16_test_cases() {
+  return attention_cases({
+      {1, 1, 1, 1, MaskKind::kNone, 0.0f, false},
+      {3, 2, 2, 5, MaskKind::kNone, 0.0f, false},
+      {2, 25, 3, 32, MaskKind::kPadded, 0.0f, true},
+      {1, 31, 2, 8, MaskKind::kScattered, 0.0f, false},
+      {1, 32, 1, 16, MaskKind::kNone, 0.3f, false},
+      {2, 33, 1, 33, MaskKind::kPadded, 0.0f, true},
+      {1, 63, 1, 32, MaskKind::kNone, 0.0f, false},
+      {1, 64, 2, 64, MaskKind::kScattered, 0.1f, false},
+      {1, 65, 1, 32, MaskKind::kNone, 0.0f, true},
+      {1, 80, 1, 128, MaskKind::kScattered, 0.1f, false},
+      {1, 97, 1, 100, MaskKind::kNone, 0.0f, false},
+      {1, 127, 1, 24, MaskKind::kPadded, 0.0f, false},
+      {2, 129, 1, 32, MaskKind::kScattered, 0.2f, true},
+  });
 }
 
 // One layer of the default model.

@@ -5,11 +5,23 @@
 #include <limits>
 #include <numeric>
 
+#include "runtime/core/bf16.h"
+
 namespace stemfabric::test {
 namespace {
 
+// How the elements of a T x T matrix are kept.
+struct AsComputed {
+  static constexpr bool kExact = true;
+};
+struct InBf16 {
+  static constexpr bool kExact = false;
+};
+
+float nearest_bf16(double x) { return from_bf16(to_bf16(static_cast<float>(x))); }
+
 // One query row of one (batch, head): the weights of all its keys and what they become.
-template <typename T>
+template <typename T, typename Kept = AsComputed>
 class Row {
  public:
   Row(const AttentionProblem& p, int64_t b, int64_t h, int64_t i)
@@ -26,9 +38,11 @@ class Row {
     activate();
     for (std::size_t j = 0; j < n_; ++j) {
       const T weight = kept(j) * g_[j];
+      // Where weights are dropped, the constant part of G is no longer a common term of dV.
+      const T to_value = p_.keep.empty() ? weight : stored(weight);
       for (int64_t e = 0; e < p_.dim; ++e) {
         at(out.o, i_, e) += weight * value(p_.v, j, e);
-        at(out.dv, j, e) += weight * value(p_.d_o, i_, e);
+        at(out.dv, j, e) += to_value * value(p_.d_o, i_, e);
       }
     }
     differentiate();
@@ -50,6 +64,13 @@ class Row {
     }
     const auto row = static_cast<std::size_t>(((b_ * p_.heads + h_) * p_.tokens + i_) * p_.tokens);
     return p_.keep[row + j] != 0 ? static_cast<T>(p_.keep_scale) : T{0};
+  }
+  static T stored(T x) {
+    if constexpr (Kept::kExact) {
+      return x;
+    } else {
+      return nearest_bf16(x);
+    }
   }
   T scale() const { return T{1} / std::sqrt(static_cast<T>(p_.dim)); }
   template <typename Index>
@@ -87,7 +108,11 @@ class Row {
       }
       scores[j] *= scale();
     }
-    return softmax_of(scores, a_);
+    const bool any = softmax_of(scores, a_);
+    for (T& a : a_) {
+      a = stored(a);
+    }
+    return any;
   }
 
   void activate() {
@@ -110,6 +135,24 @@ class Row {
         g /= row_sum_;
       }
     }
+    if constexpr (!Kept::kExact) {
+      store_weights();
+    }
+  }
+
+  // G as its value at A = 0, in full, and the rest.
+  void store_weights() {
+    T z2 = 0;
+    for (std::size_t j = 0; j < n_; ++j) {
+      z2 += open(j) ? std::exp(a_[j]) : T{0};
+    }
+    const bool centered = p_.activation == AttentionActivation::kSuperpositionCentered;
+    const T at_zero =
+        ((centered ? T{0} : static_cast<T>(p_.alpha) / 2) + static_cast<T>(p_.gamma) / z2) /
+        row_sum_;
+    for (std::size_t j = 0; j < n_; ++j) {
+      g_[j] = open(j) ? at_zero + stored(g_[j] - at_zero) : T{0};
+    }
   }
 
   static T dot(const std::vector<T>& x, const std::vector<T>& y) {
@@ -122,7 +165,7 @@ class Row {
       for (int64_t e = 0; e < p_.dim && open(j); ++e) {
         dg_[j] += value(p_.d_o, i_, e) * value(p_.v, j, e);
       }
-      dg_[j] *= kept(j);
+      dg_[j] = kept(j) * stored(dg_[j]);
     }
     if (p_.activation == AttentionActivation::kSoftmax) {
       da_ = dg_;
@@ -131,7 +174,7 @@ class Row {
     }
     const T mean = dot(a_, da_);
     for (std::size_t j = 0; j < n_; ++j) {
-      da_[j] = open(j) ? a_[j] * (da_[j] - mean) : T{0};
+      da_[j] = open(j) ? stored(a_[j] * (da_[j] - mean)) : T{0};
     }
   }
 
@@ -161,10 +204,8 @@ class Row {
   T row_sum_ = 1;
 };
 
-}  // namespace
-
-template <typename T>
-AttentionResult<T> attention_oracle(const AttentionProblem& p) {
+template <typename T, typename Kept>
+AttentionResult<T> all_rows(const AttentionProblem& p) {
   AttentionResult<T> out;
   for (auto* x : {&out.o, &out.dq, &out.dk, &out.dv}) {
     x->assign(p.q.size(), T{0});
@@ -177,14 +218,31 @@ AttentionResult<T> attention_oracle(const AttentionProblem& p) {
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
       for (int64_t i : rows) {
-        Row<T>(p, b, h, i).run(out);
+        Row<T, Kept>(p, b, h, i).run(out);
       }
     }
   }
   return out;
 }
+
+}  // namespace
+
+template <typename T>
+AttentionResult<T> attention_oracle(const AttentionProblem& p) {
+  return all_rows<T, AsComputed>(p);
+}
 template AttentionResult<float> attention_oracle(const AttentionProblem&);
 template AttentionResult<double> attention_oracle(const AttentionProblem&);
+
+AttentionResult<float> attention_naive_bf16(const AttentionProblem& p) {
+  AttentionResult<float> out = all_rows<float, InBf16>(p);
+  for (auto* x : {&out.o, &out.dq, &out.dk, &out.dv}) {
+    for (float& value : *x) {
+      value = nearest_bf16(value);
+    }
+  }
+  return out;
+}
 
 std::vector<uint8_t> attention_keep_oracle(const DropoutConfig& dropout, int64_t batch,
                                            int64_t heads, int64_t tokens) {

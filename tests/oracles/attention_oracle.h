@@ -36,6 +36,11 @@ struct AttentionResult {
 template <typename T>
 AttentionResult<T> attention_oracle(const AttentionProblem& problem);
 
+// The naive computation in bfloat16: float32, with every T x T matrix kept as bfloat16 between one
+// product and the next (A, dG, dS, and G but for its value at A = 0, which is added in full:
+// rounding that would lose the rest), and the results rounded.
+AttentionResult<float> attention_naive_bf16(const AttentionProblem& problem);
+
 // Keep bits [B, H, T, T] by the definition of docs/attention.md, one element at a time.
 std::vector<uint8_t> attention_keep_oracle(const DropoutConfig& dropout, int64_t batch,
                                            int64_t heads, int64_t tokens);

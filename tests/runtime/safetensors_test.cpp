@@ -167,7 +167,7 @@ TEST(Safetensors, RefusesBadHeaders) {
       {R"({"a":{}})", "lacks"},
       {R"({"":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})", "name has 0 bytes"},
       {R"({"a":{"dtype":"f32","shape":[4],"data_offsets":[0,16]}})", "dtype 'f32'"},
-      {R"({"a":{"dtype":"I16","shape":[8],"data_offsets":[0,16]}})", "not supported"},
+      {R"({"a":{"dtype":"I8","shape":[16],"data_offsets":[0,16]}})", "not supported"},
       {R"({"a":{"dtype":5,"shape":[4],"data_offsets":[0,16]}})", "a number"},
       {R"({"a":{"dtype":"F32","shape":"4","data_offsets":[0,16]}})", "a string"},
       {R"({"a":{"dtype":"F32","shape":4,"data_offsets":[0,16]}})", "a number"},

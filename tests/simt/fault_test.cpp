@@ -8,10 +8,13 @@
 #include <functional>
 #include <map>
 
+#include "kernels/istft/istft.h"
 #include "kernels/reduction/reduction.h"
 #include "kernels/residual_norm/residual_norm.h"
 #include "kernels/simt/executor.h"
 #include "kernels/stem_loss/stem_loss.h"
+#include "kernels/stem_mask/stem_mask.h"
+#include "kernels/stft_features/stft_features.h"
 #include "runtime/core/check.h"
 #include "tests/support/attention_run.h"
 #include "tests/support/op_harness.h"
@@ -101,6 +104,48 @@ Bytes loss(const ExecutionContext& ctx) {
   return joined({&count, &sums, &weighted, &gradient});
 }
 
+// Estimates and loss of a mask per channel; more bins than a block has threads.
+Bytes masks(const ExecutionContext& ctx, MaskKind kind) {
+  const int64_t parts = kind == MaskKind::kComplex ? 2 : 1;
+  const MaskBandTable table = mask_band_table(40, 300);
+  const auto tensor_of = [](const auto& values, DType dtype) {
+    GuardedTensor tensor({static_cast<int64_t>(values.size())}, dtype);
+    tensor.assign(std::vector<double>(values.begin(), values.end()));
+    return tensor;
+  };
+  const GuardedTensor band = tensor_of(table.band, DType::kI32);
+  const GuardedTensor fraction = tensor_of(table.fraction, DType::kF32);
+  const GuardedTensor first_bin = tensor_of(table.first_bin, DType::kI32);
+  const GuardedTensor prediction = GuardedTensor::random({2, 1, 3, 2 * parts * 40}, 1);
+  const GuardedTensor mixture = GuardedTensor::random({1, 2, 3, 300, 2}, 2);
+  const GuardedTensor target = GuardedTensor::random({2, 1, 2, 3, 300, 2}, 3);
+  GuardedTensor estimate({2, 1, 2, 3, 300, 2}, DType::kF32);
+  GuardedTensor gradient({2, 1, 3, 2 * parts * 40}, DType::kF32);
+  GuardedTensor count = GuardedTensor::filled({2}, DType::kF64, 0);
+  GuardedTensor sums = GuardedTensor::filled({2}, DType::kF64, 0);
+  GuardedTensor weighted = GuardedTensor::filled({2}, DType::kF64, 0);
+  mask_apply(ctx, {.kind = kind,
+                   .band = band.view(),
+                   .fraction = fraction.view(),
+                   .first_bin = first_bin.view(),
+                   .prediction = prediction.view(),
+                   .mixture = mixture.view(),
+                   .estimate = estimate.view()});
+  mask_count(ctx, {.shape = {2, 1, 2, 3, 300}, .count = count.view()});
+  mask_loss(ctx, {.kind = kind,
+                  .band = band.view(),
+                  .fraction = fraction.view(),
+                  .first_bin = first_bin.view(),
+                  .prediction = prediction.view(),
+                  .mixture = mixture.view(),
+                  .target = target.view(),
+                  .count = count.view(),
+                  .gradient = gradient.view(),
+                  .loss = sums.view(),
+                  .weighted = weighted.view()});
+  return joined({&estimate, &count, &sums, &weighted, &gradient});
+}
+
 // One value that is not finite, in another lane each time.
 Bytes squares(const ExecutionContext& ctx) {
   Bytes bytes;
@@ -129,6 +174,24 @@ Bytes attention(const ExecutionContext& ctx, AttentionActivation activation, int
   return joined({&run.o, &run.o2, &run.u, &run.stats, &run.dq, &run.dk, &run.dv});
 }
 
+Bytes features(const ExecutionContext& ctx, int64_t n_fft) {
+  const GuardedTensor signal = GuardedTensor::random({1, 2, 2 * n_fft}, 1);
+  GuardedTensor out({1, 5, kAudioFeatures}, DType::kF32);
+  stft_features(ctx, {.signal = signal.view(),
+                      .sample_rate = 44100,
+                      .n_fft = n_fft,
+                      .hop_length = n_fft / 2,
+                      .features = out.view()});
+  return joined({&out});
+}
+
+Bytes overlap_add(const ExecutionContext& ctx) {
+  const GuardedTensor spectra = GuardedTensor::random({1, 2, 9, 257, 2}, 1);
+  GuardedTensor signal({1, 2, 1024}, DType::kF32);
+  istft(ctx, {.spectra = spectra.view(), .n_fft = 512, .hop_length = 128, .signal = signal.view()});
+  return joined({&signal});
+}
+
 std::vector<FaultCase> fault_cases() {
   using Context = const ExecutionContext&;
   return {
@@ -137,6 +200,8 @@ std::vector<FaultCase> fault_cases() {
       {"norm_backward_c64", [](Context ctx) { return norm_backward(ctx, 300, 64); }},
       {"norm_backward_c1500", [](Context ctx) { return norm_backward(ctx, 40, 1500); }},
       {"stem_loss", loss},
+      {"masks_real", [](Context ctx) { return masks(ctx, MaskKind::kReal); }},
+      {"masks_complex", [](Context ctx) { return masks(ctx, MaskKind::kComplex); }},
       {"sum_squares", squares},
       {"column_sum_1", [](Context ctx) { return columns(ctx, 1); }},
       {"column_sum_32", [](Context ctx) { return columns(ctx, 32); }},
@@ -146,6 +211,9 @@ std::vector<FaultCase> fault_cases() {
        [](Context ctx) {
          return attention(ctx, AttentionActivation::kSuperpositionNormalized, 40);
        }},
+      {"istft", overlap_add},
+      {"stft_features_n512", [](Context ctx) { return features(ctx, 512); }},
+      {"stft_features_n2048", [](Context ctx) { return features(ctx, 2048); }},
   };
 }
 

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <random>
 
+#include "runtime/core/bf16.h"
+
 namespace stemfabric::test {
 namespace {
 
 GuardedTensor tensor_of(const AttentionProblem& p, const std::vector<double>& values,
-                        const Layout& layout) {
-  GuardedTensor tensor({p.batch, p.tokens, p.heads, p.dim}, DType::kF32, layout);
+                        const Layout& layout, DType dtype) {
+  GuardedTensor tensor({p.batch, p.tokens, p.heads, p.dim}, dtype, layout);
   if (!values.empty()) {
     tensor.assign(values);
   }
@@ -24,22 +26,31 @@ double largest(const std::vector<double>& x) {
   return out;
 }
 
+// The smallest number of keys that a row may attend to, but at least 1.
+int64_t fewest_keys(const AttentionProblem& p) {
+  int64_t fewest = p.tokens;
+  for (auto at = p.key_mask.begin(); at != p.key_mask.end(); at += p.tokens) {
+    fewest = std::min<int64_t>(fewest, std::count(at, at + p.tokens, 1));
+  }
+  return std::max<int64_t>(fewest, 1);
+}
+
 }  // namespace
 
 AttentionRun::AttentionRun(const AttentionProblem& p, const DropoutConfig& dropout,
-                           const Layout& layout)
-    : q(tensor_of(p, p.q, layout)),
-      k(tensor_of(p, p.k, layout)),
-      v(tensor_of(p, p.v, layout)),
-      d_o(tensor_of(p, p.d_o, layout)),
+                           const Layout& layout, DType dtype)
+    : q(tensor_of(p, p.q, layout, dtype)),
+      k(tensor_of(p, p.k, layout, dtype)),
+      v(tensor_of(p, p.v, layout, dtype)),
+      d_o(tensor_of(p, p.d_o, layout, dtype)),
       key_mask({p.batch, p.tokens}, DType::kU8),
-      o(tensor_of(p, {}, layout)),
-      o2(tensor_of(p, {}, layout)),
-      u(tensor_of(p, {}, layout)),
+      o(tensor_of(p, {}, layout, dtype)),
+      o2(tensor_of(p, {}, layout, dtype)),
+      u(tensor_of(p, {}, layout, DType::kF32)),
       stats({p.batch, p.heads, p.tokens, 4}, DType::kF32),
-      dq(tensor_of(p, {}, layout)),
-      dk(tensor_of(p, {}, layout)),
-      dv(tensor_of(p, {}, layout)),
+      dq(tensor_of(p, {}, layout, dtype)),
+      dk(tensor_of(p, {}, layout, dtype)),
+      dv(tensor_of(p, {}, layout, dtype)),
       config_{p.activation, static_cast<float>(p.alpha), static_cast<float>(p.beta),
               static_cast<float>(p.gamma)},
       dropout_(dropout),
@@ -102,22 +113,48 @@ void AttentionRun::run_repeatably() {
   test::run_repeatably({&dq, &dk, &dv}, [&](const auto& ctx) { backward(ctx); });
 }
 
-void expect_attention(const AttentionRun& run, const AttentionProblem& p,
-                      const AttentionResult<double>& expected) {
-  const AttentionResult<float> naive = attention_oracle<float>(p);
+AttentionFloors attention_floors(const AttentionProblem& p, DType dtype) {
   // dS = A (dA − Σ A dA) cancels where a row is almost one-hot or constant: what is left is the
   // rounding of numbers of the size of dA, about |dO| |V|, times the other factor of dQ and dK.
-  const double unit = 0x1p-24;
-  const double d_score = unit * largest(p.d_o) * largest(p.v);
   // O is formed as (c0 V̂ + Σ R V) / g: product, sum, row sum and division round once each, also
   // where the naive computation happens to be exact (a single key).
-  const Floor four = {.ulps = 4};
-  expect_within_bound("o", run.o.values(), widen(naive.o), expected.o, four);
-  expect_within_bound("dq", run.dq.values(), widen(naive.dq), expected.dq,
-                      {.absolute = d_score * largest(p.k)});
-  expect_within_bound("dk", run.dk.values(), widen(naive.dk), expected.dk,
-                      {.absolute = d_score * largest(p.q)});
-  expect_within_bound("dv", run.dv.values(), widen(naive.dv), expected.dv, four);
+  const double value = largest(p.d_o) * largest(p.v);
+  double d_score = 0x1p-24 * value;
+  double ulps = 4;
+  if (dtype == DType::kBF16) {
+    // One rounding of a result. And O2 is saved in bfloat16: dO·O2 enters dS with the weight w A,
+    // w <= γ / (number of keys), and that matters where keys are few.
+    ulps = 0x1p-9 / 0x1p-24;
+    d_score += 0x1p-9 * p.gamma / static_cast<double>(fewest_keys(p)) * value;
+  }
+  return {.o = {.ulps = ulps},
+          .dq = {.ulps = ulps / 2, .absolute = d_score * largest(p.k)},
+          .dk = {.ulps = ulps / 2, .absolute = d_score * largest(p.q)},
+          .dv = {.ulps = ulps}};
+}
+
+AttentionResult<float> attention_naive(const AttentionProblem& p, DType dtype) {
+  return dtype == DType::kBF16 ? attention_naive_bf16(p) : attention_oracle<float>(p);
+}
+
+void expect_attention(const AttentionRun& run, const AttentionProblem& p,
+                      const AttentionResult<double>& expected) {
+  const DType dtype = run.o.view().dtype();
+  const AttentionResult<float> naive = attention_naive(p, dtype);
+  const AttentionFloors floor = attention_floors(p, dtype);
+  expect_within_bound("o", run.o.values(), widen(naive.o), expected.o, floor.o);
+  expect_within_bound("dq", run.dq.values(), widen(naive.dq), expected.dq, floor.dq);
+  expect_within_bound("dk", run.dk.values(), widen(naive.dk), expected.dk, floor.dk);
+  expect_within_bound("dv", run.dv.values(), widen(naive.dv), expected.dv, floor.dv);
+}
+
+AttentionProblem rounded_to_bf16(AttentionProblem p) {
+  for (auto* x : {&p.q, &p.k, &p.v, &p.d_o}) {
+    for (double& value : *x) {
+      value = from_bf16(to_bf16(static_cast<float>(value)));
+    }
+  }
+  return p;
 }
 
 AttentionProblem random_attention_problem(AttentionActivation activation, int64_t batch,

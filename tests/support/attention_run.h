@@ -13,7 +13,7 @@ namespace stemfabric::test {
 class AttentionRun {
  public:
   explicit AttentionRun(const AttentionProblem& problem, const DropoutConfig& dropout = {},
-                        const Layout& layout = {});
+                        const Layout& layout = {}, DType dtype = DType::kF32);
 
   void forward(const ExecutionContext& ctx);    // o, o2, u, stats
   void inference(const ExecutionContext& ctx);  // o alone
@@ -36,7 +36,15 @@ class AttentionRun {
   bool masked_;
 };
 
-// Expects o, dq, dk and dv to be as good as the naive float32 computation of the same problem.
+// The naive computation in a dtype, and what is allowed beside its error.
+AttentionResult<float> attention_naive(const AttentionProblem& problem, DType dtype);
+struct AttentionFloors {
+  Floor o, dq, dk, dv;
+};
+AttentionFloors attention_floors(const AttentionProblem& problem, DType dtype);
+
+// Expects o, dq, dk and dv to be as good as the naive computation of the same problem in the run's
+// own dtype.
 void expect_attention(const AttentionRun& run, const AttentionProblem& problem,
                       const AttentionResult<double>& expected);
 
@@ -44,6 +52,8 @@ void expect_attention(const AttentionRun& run, const AttentionProblem& problem,
 AttentionProblem random_attention_problem(AttentionActivation activation, int64_t batch,
                                           int64_t tokens, int64_t heads, int64_t dim, uint64_t seed,
                                           double score_std = 2.0);
+// The problem whose inputs are the nearest bfloat16 numbers.
+AttentionProblem rounded_to_bf16(AttentionProblem problem);
 // Pads the end of every batch entry: entry b keeps fewer keys the larger b is.
 void pad_keys(AttentionProblem& problem);
 // Masks keys at random.

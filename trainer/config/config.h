@@ -84,12 +84,43 @@ struct ModelConfig {
   }
 };
 
+// How the sources of an audio data set make the six stems (trainer/audio_data/stem_map.h has the
+// grammar). An empty entry: as the preset says.
+struct StemMapConfig {
+  std::string preset = "auto";
+  std::array<std::string, kStemCount> stems;
+  std::string missing = "masked";
+
+  template <typename V>
+  void visit(V&& v) {
+    v("preset", preset, "which sources make which stems; auto = by the layout and the sources",
+      one_of({"auto", "demo", "musdb18", "moisesdb", "none"}));
+    for (std::size_t i = 0; i < kStemCount; ++i) {
+      v(kStemNames[i].data(), stems[i], kStemHelp[i]);
+    }
+    v("missing", missing,
+      "a track without any source of a mapped stem: the stem is unknown, or known to be silent",
+      one_of({"masked", "silent"}));
+  }
+
+ private:
+  static constexpr std::array<const char*, kStemCount> kStemHelp = {
+      "sources of vocals: a sum such as `lead + choir`; empty = the preset's",
+      "sources of drums",
+      "sources of bass, such as `bass - lowpass(bass, 120)`",
+      "sources of harmonic, or `residual`: the mixture without the other stems",
+      "sources of perc, or `absent`: this data set does not tell",
+      "sources of sub, such as `lowpass(bass, 120)`"};
+};
+
 struct DataConfig {
   std::string dataset_dir;
   bool shuffle = true;
   double train_ratio = 0.8;
   int64_t split_seed = 0;
   std::string snapshot_targets = "samples";
+  int64_t samples_per_epoch = 0;
+  StemMapConfig stem_map;
 
   template <typename V>
   void visit(V&& v) {
@@ -101,6 +132,55 @@ struct DataConfig {
     v("snapshot_targets", snapshot_targets,
       "what the stems of a snapshot hold: waveform samples or band energies",
       one_of({"samples", "bands"}));
+    v("samples_per_epoch", samples_per_epoch,
+      "audio chunks per epoch; 0 = one pass over the audio in steps of a chunk",
+      between(0, 1 << 30));
+    v("stem_map", stem_map, "how the sources of an audio data set make the six stems");
+  }
+};
+
+struct AudioConfig {
+  int64_t sample_rate = 44100;
+  int64_t num_channels = 2;
+  int64_t chunk_size = 131072;
+  int64_t n_fft = 4096;
+  int64_t hop_length = 1024;
+  double min_mean_abs = 0.0;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("sample_rate", sample_rate, "samples per second; files of other rates are resampled",
+      between(8000, 192000));
+    v("num_channels", num_channels, "channels; mono files sound on both", between(2, 2));
+    v("chunk_size", chunk_size, "samples of a training chunk", between(512, 1 << 26));
+    v("n_fft", n_fft, "samples of a spectrum's window: a power of two", between(512, 4096));
+    v("hop_length", hop_length, "samples from frame to frame; must divide n_fft",
+      between(16, 4096));
+    v("min_mean_abs", min_mean_abs,
+      "a training chunk whose mixture's mean magnitude is below this is drawn again; 0 = never",
+      between(0, 1));
+  }
+};
+
+struct AugmentationsConfig {
+  bool enable = true;
+  double loudness_min = 0.5;
+  double loudness_max = 1.5;
+  double channel_swap = 0.5;
+  double polarity = 0.5;
+  double remix = 0.25;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("enable", enable, "change training chunks at random; false = take them as they are");
+    v("loudness_min", loudness_min, "smallest factor on a stem", between(0.01, 100));
+    v("loudness_max", loudness_max, "largest factor on a stem; drawn evenly in decibels between",
+      between(0.01, 100));
+    v("channel_swap", channel_swap, "probability that left and right of a stem change places",
+      between(0, 1));
+    v("polarity", polarity, "probability that a stem is turned upside down", between(0, 1));
+    v("remix", remix, "probability that each stem of a chunk comes from another song",
+      between(0, 1));
   }
 };
 
@@ -254,6 +334,8 @@ struct LoggingConfig {
 struct Config {
   DataConfig data;
   FeaturesConfig features;
+  AudioConfig audio;
+  AugmentationsConfig augmentations;
   ModelConfig model;
   LossConfig loss;
   TrainingConfig training;
@@ -265,6 +347,8 @@ struct Config {
   void visit(V&& v) {
     v("data", data, "data sets and splits");
     v("features", features, "how snapshots become tokens");
+    v("audio", audio, "audio chunks and their spectra");
+    v("augmentations", augmentations, "random changes of training chunks");
     v("model", model, "the quantum transformer");
     v("loss", loss, "the training loss");
     v("training", training, "optimisation and checkpoints");

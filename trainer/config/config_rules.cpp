@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "runtime/core/check.h"
 #include "trainer/config/config_io.h"
@@ -20,6 +21,7 @@ class Rules {
     check_model();
     check_loss();
     check_data();
+    check_audio();
     check_optimiser();
     check_length();
   }
@@ -80,6 +82,24 @@ class Rules {
     if (config_.data.train_ratio <= 0) {
       throw ConfigError("{} leaves nothing to train on; use a share such as 0.8",
                         named("data.train_ratio"));
+    }
+  }
+
+  void check_audio() const {
+    const AudioConfig& audio = config_.audio;
+    if (!std::has_single_bit(static_cast<uint64_t>(audio.n_fft))) {
+      throw ConfigError("{} must be a power of two: 512, 1024, 2048 or 4096", named("audio.n_fft"));
+    }
+    if (audio.n_fft % audio.hop_length != 0) {
+      throw ConfigError("{} must divide {}", named("audio.hop_length"), named("audio.n_fft"));
+    }
+    if (audio.chunk_size <= audio.n_fft / 2) {
+      throw ConfigError("{} must be longer than half of {}", named("audio.chunk_size"),
+                        named("audio.n_fft"));
+    }
+    if (config_.augmentations.loudness_min > config_.augmentations.loudness_max) {
+      throw ConfigError("{} must not be above {}", named("augmentations.loudness_min"),
+                        named("augmentations.loudness_max"));
     }
   }
 

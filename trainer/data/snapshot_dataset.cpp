@@ -1,7 +1,6 @@
 #include "trainer/data/snapshot_dataset.h"
 
 #include <fmt/chrono.h>
-#include <simdjson.h>
 
 #include <algorithm>
 #include <cmath>
@@ -19,6 +18,7 @@
 #include "runtime/device/device.h"
 #include "runtime/io/file.h"
 #include "runtime/io/self_hash.h"
+#include "trainer/data/dataset_target.h"
 #include "trainer/data/input_statistics.h"
 #include "trainer/data/ordered_pipeline.h"
 #include "trainer/data/shard_writer.h"
@@ -352,46 +352,8 @@ Json Builder::manifest(const SnapshotDatasetSummary& summary, const Tally& tally
   };
 }
 
-// --- the target folder ---------------------------------------------------------------------------
-
-// What a data set folder may hold. Anything else is never deleted.
-bool belongs_to_dataset(const std::string& name) {
-  return name == "train" || name == "validation" || name == "manifest.json";
-}
-
-// True if there is something to replace.
-bool check_target(const fs::path& target, bool overwrite) {
-  if (!fs::exists(fs::symlink_status(target))) {
-    return false;
-  }
-  if (!fs::is_directory(target)) {
-    throw UsageError("{}: is there and is not a folder", target.string());
-  }
-  for (const fs::directory_entry& entry : fs::directory_iterator(target)) {
-    if (!overwrite) {
-      throw UsageError("{}: is not empty; give another --run-label, or --overwrite to replace it",
-                       target.string());
-    }
-    if (!belongs_to_dataset(entry.path().filename().string())) {
-      throw UsageError("{}: holds {}, which is no part of a data set, and is not replaced",
-                       target.string(), entry.path().filename().string());
-    }
-  }
-  return true;
-}
-
 void check_options(const SnapshotDatasetOptions& options) {
-  const std::string& label = options.run_label;
-  if (label.empty() || label == "." || label == ".." || label.size() > 200 ||
-      label.find('/') != std::string::npos || label.find('\0') != std::string::npos) {
-    throw UsageError("the run label must be a plain folder name of 1 to 200 characters");
-  }
-  // The manifest holds it as JSON.
-  const bool printable =
-      std::ranges::none_of(label, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
-  if (!printable || !simdjson::validate_utf8(label)) {
-    throw UsageError("the run label must be text in UTF-8 without control characters");
-  }
+  check_run_label(options.run_label);
   if (!(options.train_ratio >= 0.0 && options.train_ratio <= 1.0)) {
     throw UsageError("the train ratio must be 0 to 1, not {}", options.train_ratio);
   }
@@ -413,18 +375,12 @@ void check_options(const SnapshotDatasetOptions& options) {
 
 SnapshotDatasetSummary build_snapshot_dataset(const SnapshotDatasetOptions& options) {
   check_options(options);
-  make_directories(options.output_dir);
-  const fs::path target = options.output_dir / options.run_label;
-  const bool replaces = check_target(target, options.overwrite);
   Builder builder(options);
   SnapshotDatasetSummary summary;
-  const auto fill = [&](const fs::path& folder) { summary = builder.fill(folder); };
-  if (!replaces) {
-    create_directory_atomically(target, fill);
-  } else {
-    replace_directory_atomically(target, fill);
-  }
-  summary.folder = target;
+  const fs::path folder =
+      write_dataset_folder(options.output_dir, options.run_label, options.overwrite,
+                           [&](const fs::path& partial) { summary = builder.fill(partial); });
+  summary.folder = folder;
   return summary;
 }
 

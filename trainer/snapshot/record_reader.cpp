@@ -110,10 +110,10 @@ void RecordReader::State::read_field(int field, od::value value) {
     case 0:
       return read_id(value);
     case 1:
-      record->samples = integer_in(value, "sampleCount", 0, kMaxDuration * kMaxSampleRate);
+      record->samples = integer_in(value, "sampleCount", 0, kMaxDuration * kMaxSnapshotRate);
       return;
     case 2:
-      record->sample_rate = number_in(value, "sampleRate", kMinSampleRate, kMaxSampleRate);
+      record->sample_rate = number_in(value, "sampleRate", kMinSnapshotRate, kMaxSnapshotRate);
       return;
     case 3:
       record->channels = integer_in(value, "channels", 1, kMaxChannels);

@@ -28,8 +28,8 @@ inline constexpr int kCorrectionValues = 5;  // features per correction
 inline constexpr uint64_t kMaxSnapshotBytes = 16ULL << 20;
 inline constexpr int kMaxSnapshotDepth = 32;
 inline constexpr double kMaxDuration = 86400.0;
-inline constexpr double kMinSampleRate = 3000.0;
-inline constexpr double kMaxSampleRate = 768000.0;
+inline constexpr double kMinSnapshotRate = 3000.0;
+inline constexpr double kMaxSnapshotRate = 768000.0;
 inline constexpr int kMaxChannels = 32;
 
 enum class Mode : uint8_t { kUnknown, kMinor, kMajor };

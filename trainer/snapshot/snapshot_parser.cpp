@@ -104,7 +104,7 @@ void SnapshotParser::State::read_audio(od::value value) {
         } else if (key == "sampleRate") {
           required.saw(1);
           record->sample_rate = number(field, "originalAudio.sampleRate");
-          if (record->sample_rate < kMinSampleRate || record->sample_rate > kMaxSampleRate) {
+          if (record->sample_rate < kMinSnapshotRate || record->sample_rate > kMaxSnapshotRate) {
             throw Refusal("originalAudio.sampleRate must be 3000 to 768000 Hz");
           }
         } else if (key == "channels") {

@@ -178,7 +178,7 @@ TEST_F(WrongInputTest, CommandLines) {
       {{"sanitize", "--input=", "--output", "x"}, kUsage, "--input needs a value"},
       {{"sanitize", "--input", "", "--output", "x"}, kUsage, "--input has an empty value"},
       {{"dataset", "--inptu", "x"}, kUsage, "did you mean '--input'?"},
-      {{"dataset", "surplus"}, kUsage, "--input is required"},
+      {{"dataset", "surplus"}, kUsage, "--output-dir is required"},
       {{"train", "--config", "a", "--config", "b"}, kUsage, "--config is given 2 times"},
       {{"train", "--dry-run=3"}, kUsage, "--dry-run is a switch and takes no value"},
       {{"config", "--quiet=maybe"}, kUsage, "--quiet is a switch and takes no value"},

@@ -1,0 +1,113 @@
+// Reading an audio data set folder (docs/audio_data.md): chunks of six stems and their mixture,
+// each a pure function of (seed, epoch, sample). Errors are InputErrors that name file and entry.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/memory/buffer.h"
+#include "trainer/audio_data/audio_manifest.h"
+#include "trainer/audio_data/audio_track.h"
+#include "trainer/config/config.h"
+
+namespace stemfabric {
+
+// One batch of chunks on the host, in fixed buffers; rows beyond `size` are zero and absent.
+struct AudioBatch {
+  // `memory` must be the host's, such as ExecutionContext::staging().
+  AudioBatch(int64_t capacity, int64_t frames, MemoryResource& memory = host_resource());
+  int64_t capacity;
+  int64_t size = 0;
+  Tensor stems;                  // [capacity, 6, 2, N] f32; absent stems are zero
+  Tensor mixture;                // [capacity, 2, N] f32: the sum of the stems, and the remainder
+  Tensor presence;               // [capacity, 6] u8: 1 = the stem is known (it may be silent)
+  std::vector<int64_t> samples;  // indices in the data set
+};
+
+// How chunks are taken from tracks.
+struct AudioSampling {
+  int64_t chunk_frames = 0;     // N
+  int64_t sample_rate = 44100;  // for the times in id()
+  // Chunks of one epoch, each from a place drawn evenly over the whole audio. 0: one pass, a track
+  // of M frames gives ceil(M / N) chunks, one from each of as many equal parts of it.
+  int64_t samples_per_epoch = 0;
+  double min_mean_abs = 0.0;  // of the scaled mixture's magnitude; quieter chunks are drawn again
+  AugmentationsConfig augmentations;
+  uint64_t seed = 0;
+  // No draws at all: chunk k of the ceil(M / N) of a track begins at round-down of
+  // k (M - N) / (chunks - 1), the same in every epoch, so that they cover it. For validation.
+  bool fixed = false;
+};
+AudioSampling training_sampling(const Config& config);  // audio, augmentations, data, training.seed
+AudioSampling validation_sampling(const Config& config);  // fixed, without augmentation
+
+// The chunks of one split. Const members may be called from several threads at once.
+class AudioDataset {
+ public:
+  AudioDataset(std::vector<std::shared_ptr<const AudioTrack>> tracks,
+               const AudioSampling& sampling);
+
+  int64_t size() const { return size_; }  // chunks of an epoch
+  int64_t chunk_frames() const { return sampling_.chunk_frames; }
+  // "Some song @ 12.345 s": where the chunk comes from (before a remix, at the first try).
+  std::string id(int64_t sample, int64_t epoch) const;
+  const std::string& hash() const { return hash_; }  // over the tracks' content, not the sampling
+
+  // Fills the first rows with these chunks of an epoch (they count from 0), scaled by the tracks'
+  // gains. What a row holds depends on (seed, epoch, sample) alone.
+  void gather(std::span<const int64_t> samples, int64_t epoch, AudioBatch& batch) const;
+
+  std::span<const std::shared_ptr<const AudioTrack>> tracks() const { return tracks_; }
+
+ private:
+  // A part of a track, as it goes into a chunk.
+  struct Part {
+    const AudioTrack* track = nullptr;  // null: nothing
+    int64_t first = 0;
+    float factor = 1.0F;
+    bool swap = false;  // left and right
+  };
+  struct Plan {
+    std::array<Part, kStemCount> stems;
+    Part remainder;
+  };
+  struct Place {
+    int64_t track = 0;
+    int64_t first = 0;
+  };
+  class Draw;
+  int64_t spare(int64_t track) const;  // the last frame where a whole chunk can begin
+  Place place(int64_t sample, int64_t epoch, int attempt) const;
+  Plan plan(int64_t sample, int64_t epoch, int attempt) const;
+  void render(const Plan& plan, float* stems, float* mixture) const;
+
+  std::vector<std::shared_ptr<const AudioTrack>> tracks_;
+  AudioSampling sampling_;
+  int64_t size_ = 0;
+  std::vector<int64_t> first_chunk_;  // of each track, and the total at the end
+  std::vector<int64_t> first_frame_;  // of each track, as if laid end to end
+  std::array<std::vector<int64_t>, kStemCount> with_stem_;  // tracks that have a stem
+  std::string hash_;
+};
+
+// A whole audio data set folder.
+struct AudioDatasetFolder {
+  std::filesystem::path root;
+  AudioManifest manifest;
+  std::string manifest_text;
+  std::vector<std::shared_ptr<const AudioTrack>> train;  // at least one
+  std::vector<std::shared_ptr<const AudioTrack>> validation;
+  std::vector<std::shared_ptr<const AudioTrack>> test;
+  std::string hash;  // over all tracks
+};
+// Whether the folder's manifest says "kind": "audio". (False also where there is none.)
+bool is_audio_dataset(const std::filesystem::path& root);
+// Checks the manifest's own hash and every file's size and header. Content is hashed on demand
+// (AudioTrack::verify()).
+AudioDatasetFolder open_audio_dataset(const std::filesystem::path& root);
+
+}  // namespace stemfabric

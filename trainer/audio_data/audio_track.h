@@ -1,0 +1,65 @@
+// One track of an audio data set: a memory-mapped file of PCM, as `stemfabric dataset --audio` made
+// it (docs/audio_data.md).
+//
+//   tensor of the file | shape  | dtype
+//   pcm.<stem>         | [2, N] | i16 (value / 32768) or f32; absent: the stem is not known here
+//   pcm.remainder      | [2, N] | the mixture less the sum of the stems; absent: it is their sum
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "runtime/io/safetensors.h"
+#include "trainer/stems.h"
+
+namespace stemfabric {
+
+inline constexpr int kAudioChannels = 2;
+
+// What the manifest says of a track.
+struct AudioTrackInfo {
+  std::string id;
+  std::string file;    // relative to the data set's folder: "train/Some song.safetensors"
+  int64_t frames = 0;  // N
+  double gain = 1.0;   // 0.1 / RMS of the mixture's parts that are not silent
+  std::array<bool, kStemCount> present{};
+  bool remainder = false;
+  uint64_t bytes = 0;  // of the file
+  std::string sha256;  // of the file
+};
+
+// What a hash over tracks takes of each: "<id> <sha256>\n".
+std::string track_hash_line(const AudioTrackInfo& info);
+
+// Readers may be on any thread.
+class AudioTrack {
+ public:
+  // Checks the file against `info`: size, names, shapes, dtypes; not the hash (verify()). Throws
+  // InputErrors that name file and tensor.
+  AudioTrack(const std::filesystem::path& root, AudioTrackInfo info);
+
+  const AudioTrackInfo& info() const { return info_; }
+  int64_t frames() const { return info_.frames; }
+  bool present(int stem) const { return info_.present[static_cast<std::size_t>(stem)]; }
+
+  // out[n] = factor * sample and mixture[n] += out[n] for the frames [first, first + frames) of one
+  // channel; frames beyond the end are 0. The stem must be present.
+  void read(int stem, int channel, int64_t first, int64_t frames, float factor, float* out,
+            float* mixture) const;
+  // mixture[n] += factor * remainder, if the track has one.
+  void add_remainder(int channel, int64_t first, int64_t frames, float factor,
+                     float* mixture) const;
+
+  // InputError if the content of the file is not what the manifest says. Reads all of it.
+  void verify() const;
+
+ private:
+  AudioTrackInfo info_;
+  SafetensorsFile file_;
+  std::array<ConstTensorView, kStemCount> stems_;
+  ConstTensorView remainder_;
+};
+
+}  // namespace stemfabric
