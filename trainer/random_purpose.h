@@ -13,6 +13,7 @@ enum class RandomPurpose : uint32_t {
   kInitialWeights = 4,          // step = hash of the parameter's name
   kShuffle = 5,                 // step = epoch
   kAudioChunk = 6,              // step = epoch; layer = attempt
+  kDemoSong = 7,                // step = song; layer = what is drawn
 };
 
 }  // namespace stemfabric

@@ -158,9 +158,9 @@ void check_info(const SF_INFO& info, const fs::path& path) {
     throw InputError("{}: has {} channels; 1 to {} are read", path.string(), info.channels,
                      kMaxAudioChannels);
   }
-  if (info.samplerate < kMinSampleRate || info.samplerate > kMaxSampleRate) {
+  if (info.samplerate < kMinAudioSampleRate || info.samplerate > kMaxAudioSampleRate) {
     throw InputError("{}: has a sample rate of {} Hz; {} to {} are read", path.string(),
-                     info.samplerate, kMinSampleRate, kMaxSampleRate);
+                     info.samplerate, kMinAudioSampleRate, kMaxAudioSampleRate);
   }
   // 2^48 frames are beyond any file and keep later sums from overflowing.
   if (info.frames < 0 || info.frames > int64_t{1} << 48 || info.seekable == 0) {
@@ -344,7 +344,8 @@ struct AudioWriter::State {
 
 AudioWriter::AudioWriter(const fs::path& path, int sample_rate, int channels, SampleFormat format) {
   SF_CHECK(channels >= 1 && channels <= kMaxAudioChannels, "{} channels", channels);
-  SF_CHECK(sample_rate >= kMinSampleRate && sample_rate <= kMaxSampleRate, "{} Hz", sample_rate);
+  SF_CHECK(sample_rate >= kMinAudioSampleRate && sample_rate <= kMaxAudioSampleRate, "{} Hz",
+           sample_rate);
   SF_INFO info{};
   info.format = format_for(path, format);
   info.samplerate = sample_rate;

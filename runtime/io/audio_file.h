@@ -21,8 +21,8 @@ struct AudioInfo {
 
 // What a reader accepts, so that a hostile header cannot ask for absurd amounts of memory.
 inline constexpr int kMaxAudioChannels = 64;
-inline constexpr int kMinSampleRate = 1000;
-inline constexpr int kMaxSampleRate = 768'000;
+inline constexpr int kMinAudioSampleRate = 1000;
+inline constexpr int kMaxAudioSampleRate = 768'000;
 
 class AudioReader {
  public:

@@ -13,6 +13,8 @@ pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 pkg_check_modules(SNDFILE REQUIRED IMPORTED_TARGET sndfile)
 pkg_check_modules(SOXR REQUIRED IMPORTED_TARGET soxr)
 pkg_check_modules(KISSFFT REQUIRED IMPORTED_TARGET kissfft-float)
+# Only the header: the library is loaded when songs are made (trainer/demo_songs/sound_font.cpp).
+find_path(FLUIDSYNTH_INCLUDE_DIR fluidsynth.h REQUIRED)
 if(STEMFABRIC_BUILD_TESTS)
   # The fibers of the host executor of kernels (kernels/simt).
   find_package(boost_context REQUIRED CONFIG)

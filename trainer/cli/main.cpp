@@ -18,8 +18,10 @@ constexpr AddCommand kCommands[] = {
     add_run_command,
 
     // Data
+    add_features_command,
     add_sanitize_command,
     add_dataset_command,
+    add_demo_songs_command,
 
     // Training
     add_train_command,
