@@ -30,7 +30,8 @@ class Layout : public testing::Test {
     const AudioRoot result = find_audio_tracks(dir_ / root, layout);
     std::string text(track_layout_name(result.layout));
     for (const TrackFiles& track : result.tracks) {
-      text += " " + track.id;
+      text += " ";
+      text += track.id;
       text += track.split == TrackSplit::kTrain        ? ":t"
               : track.split == TrackSplit::kValidation ? ":v"
               : track.split == TrackSplit::kTest       ? ":e"
@@ -39,11 +40,16 @@ class Layout : public testing::Test {
       for (const AudioSource& source : track.sources) {
         text += source.name;
         for (const fs::path& file : source.files) {
-          text += "=" + file.lexically_relative(dir_.path()).string();
+          text += "=";
+          text += file.lexically_relative(dir_.path()).string();
         }
         text += " ";
       }
-      text += track.mixture.empty() ? "]" : "|" + track.mixture.filename().string() + "]";
+      if (!track.mixture.empty()) {
+        text += "|";
+        text += track.mixture.filename().string();
+      }
+      text += "]";
     }
     return text;
   }
