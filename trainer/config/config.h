@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,29 @@ struct AttentionModelConfig {
   }
 };
 
+struct AudioConfig {
+  int64_t sample_rate = 44100;
+  int64_t num_channels = 2;
+  int64_t chunk_size = 131072;
+  int64_t n_fft = 4096;
+  int64_t hop_length = 1024;
+  double min_mean_abs = 0.0;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("sample_rate", sample_rate, "samples per second; files of other rates are resampled",
+      between(8000, 192000));
+    v("num_channels", num_channels, "channels; mono files sound on both", between(2, 2));
+    v("chunk_size", chunk_size, "samples of a training chunk", between(512, 1 << 26));
+    v("n_fft", n_fft, "samples of a spectrum's window: a power of two", between(512, 4096));
+    v("hop_length", hop_length, "samples from frame to frame; must divide n_fft",
+      between(16, 4096));
+    v("min_mean_abs", min_mean_abs,
+      "a training chunk whose mixture's mean magnitude is below this is drawn again; 0 = never",
+      between(0, 1));
+  }
+};
+
 struct ModelConfig {
   int64_t input_dim = 0;
   int64_t dim = 256;
@@ -59,7 +83,13 @@ struct ModelConfig {
   double rotary_base = 10000.0;
   double attn_dropout = 0.1;
   double ff_dropout = 0.1;
+  std::string mask = "none";
+  int64_t mask_bands = 128;
+  int64_t mask_channels = 2;
   AttentionModelConfig attention;
+  // Of a model of masks: what its inputs are made of. Not a key of this section: training takes it
+  // from `audio`, and the weights carry it.
+  std::optional<AudioConfig> audio;
 
   template <typename V>
   void visit(V&& v) {
@@ -80,6 +110,12 @@ struct ModelConfig {
     v("attn_dropout", attn_dropout, "dropout after the attention's output projection",
       between(0, 0.95));
     v("ff_dropout", ff_dropout, "dropout after the feed-forward layer", between(0, 0.95));
+    v("mask", mask,
+      "what the outputs are: values of a snapshot's stems, or masks on the mixture's spectrum",
+      one_of({"none", "real", "complex"}));
+    v("mask_bands", mask_bands, "bands of a mask", between(2, 4096));
+    v("mask_channels", mask_channels, "masks per frame: one for both channels, or one for each",
+      between(1, 2));
     v("attention", attention, "the attention function");
   }
 };
@@ -139,29 +175,6 @@ struct DataConfig {
   }
 };
 
-struct AudioConfig {
-  int64_t sample_rate = 44100;
-  int64_t num_channels = 2;
-  int64_t chunk_size = 131072;
-  int64_t n_fft = 4096;
-  int64_t hop_length = 1024;
-  double min_mean_abs = 0.0;
-
-  template <typename V>
-  void visit(V&& v) {
-    v("sample_rate", sample_rate, "samples per second; files of other rates are resampled",
-      between(8000, 192000));
-    v("num_channels", num_channels, "channels; mono files sound on both", between(2, 2));
-    v("chunk_size", chunk_size, "samples of a training chunk", between(512, 1 << 26));
-    v("n_fft", n_fft, "samples of a spectrum's window: a power of two", between(512, 4096));
-    v("hop_length", hop_length, "samples from frame to frame; must divide n_fft",
-      between(16, 4096));
-    v("min_mean_abs", min_mean_abs,
-      "a training chunk whose mixture's mean magnitude is below this is drawn again; 0 = never",
-      between(0, 1));
-  }
-};
-
 struct AugmentationsConfig {
   bool enable = true;
   double loudness_min = 0.5;
@@ -202,6 +215,9 @@ struct FeaturesConfig {
 struct LossConfig {
   std::vector<double> stem_weights = std::vector<double>(kStemCount, 1.0);
   double correction_weight = 1.0;
+  double magnitude_weight = 1.0;
+  double complex_weight = 0.1;
+  double compression = 0.5;
 
   template <typename V>
   void visit(V&& v) {
@@ -209,6 +225,11 @@ struct LossConfig {
       at_least(0));
     v("correction_weight", correction_weight,
       "a user correction of strength s raises its stem's weight by this times s", at_least(0));
+    v("magnitude_weight", magnitude_weight,
+      "masks: weight of the squared difference of compressed magnitudes", at_least(0));
+    v("complex_weight", complex_weight, "masks: weight of the squared difference of the spectra",
+      at_least(0));
+    v("compression", compression, "masks: magnitudes are compared to this power", between(0.1, 1));
   }
 };
 
@@ -300,23 +321,31 @@ struct TrainingConfig {
 
 struct ValidationConfig {
   int64_t every = 1;
+  std::string metrics = "sdr";
 
   template <typename V>
   void visit(V&& v) {
     v("every", every, "epochs between validations", at_least(1));
+    v("metrics", metrics,
+      "what a validation measures: the loss alone, or the SDR of separated audio chunks too",
+      one_of({"loss", "sdr"}));
   }
 };
 
 struct InferenceConfig {
   std::string device = "auto";
   int64_t batch_size = 32;
+  int64_t num_overlap = 2;
 
   template <typename V>
   void visit(V&& v) {
-    v("device", device, "where evaluate and predict compute; auto takes a GPU if one is usable",
+    v("device", device,
+      "where evaluate, predict and separate compute; auto takes a GPU if one is usable",
       one_of({"auto", "cpu", "cuda"}));
     v("batch_size", batch_size, "samples per forward pass of evaluate and predict",
       between(1, 1 << 20));
+    v("num_overlap", num_overlap, "chunks that separate takes a frame from, on average",
+      between(1, 16));
   }
 };
 
@@ -353,7 +382,7 @@ struct Config {
     v("loss", loss, "the training loss");
     v("training", training, "optimisation and checkpoints");
     v("validation", validation, "validation during training");
-    v("inference", inference, "evaluate and predict");
+    v("inference", inference, "evaluate, predict and separate");
     v("logging", logging, "what a run writes besides metrics.jsonl");
   }
 };

@@ -14,6 +14,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kAudioEntry = "audio";  // of a model of masks: ModelConfig::audio
+
 int depth_of(const std::string& key) {
   return static_cast<int>(std::count(key.begin(), key.end(), '.'));
 }
@@ -135,7 +137,13 @@ std::string config_to_json(const Config& config) {
 
 std::string model_config_to_json(const ModelConfig& config) {
   ModelConfig copy = config;
-  return fields_to_json(list_fields(copy));
+  const std::string text = fields_to_json(list_fields(copy));
+  if (!copy.audio) {
+    return text;
+  }
+  Json json = Json::parse(text);
+  json[kAudioEntry] = Json::parse(fields_to_json(list_fields(*copy.audio)));
+  return json.dump();
 }
 
 Config config_from_json(const std::string& text, const std::string& source) {
@@ -143,7 +151,13 @@ Config config_from_json(const std::string& text, const std::string& source) {
 }
 
 ModelConfig model_config_from_json(const std::string& text, const std::string& source) {
-  return struct_from_json<ModelConfig>(text, source, UnknownKeys::kIgnore);
+  auto model = struct_from_json<ModelConfig>(text, source, UnknownKeys::kIgnore);
+  const Json json = Json::parse(text);
+  if (const auto audio = json.find(kAudioEntry); audio != json.end()) {
+    model.audio = struct_from_json<AudioConfig>(
+        audio->dump(), fmt::format("{}: {}", source, kAudioEntry), UnknownKeys::kIgnore);
+  }
+  return model;
 }
 
 std::string config_json_schema() {

@@ -76,6 +76,10 @@ class Rules {
       throw ConfigError("{} leaves nothing to learn: give one stem a weight above 0",
                         named("loss.stem_weights"));
     }
+    if (config_.loss.magnitude_weight == 0 && config_.loss.complex_weight == 0) {
+      throw ConfigError("{} and {}: set one of them above 0", named("loss.magnitude_weight"),
+                        named("loss.complex_weight"));
+    }
   }
 
   void check_data() const {
@@ -92,6 +96,11 @@ class Rules {
     }
     if (audio.n_fft % audio.hop_length != 0) {
       throw ConfigError("{} must divide {}", named("audio.hop_length"), named("audio.n_fft"));
+    }
+    if (4 * audio.hop_length > audio.n_fft) {
+      throw ConfigError(
+          "{} must be a quarter of {} or less: masked spectra are overlapped and added",
+          named("audio.hop_length"), named("audio.n_fft"));
     }
     if (audio.chunk_size <= audio.n_fft / 2) {
       throw ConfigError("{} must be longer than half of {}", named("audio.chunk_size"),

@@ -121,7 +121,8 @@ TEST_F(ConfigIo, WrongKeysAndValuesAreNamedWithFileAndLine) {
       {"trainig:\n  lr: 3\n", "c.yaml:1: trainig: unknown key; did you mean 'training'?"},
       {"training.lr: 3\n",
        "c.yaml:1: training.lr: write it nested: `training:` and below it `lr: …`"},
-      {"validation:\n  zzzzzz: 3\n", "c.yaml:2: validation.zzzzzz: unknown key; known here: every"},
+      {"validation:\n  zzzzzz: 3\n",
+       "c.yaml:2: validation.zzzzzz: unknown key; known here: every, metrics"},
       {"training:\n  batch_size: 1.5\n",
        "c.yaml:2: training.batch_size: must be a whole number (1 to 1048576), not '1.5'"},
       {"training:\n  batch_size: \"32\"\n",
@@ -243,7 +244,9 @@ Config unusual() {
     if (auto* const* flag = std::get_if<bool*>(&field.value)) {
       **flag = !**flag;
     } else if (auto* const* integer = std::get_if<int64_t*>(&field.value)) {
-      **integer += 1;
+      const Constraint& allowed = field.constraint;
+      const auto value = static_cast<double>(**integer);
+      **integer += value < allowed.max ? 1 : value > allowed.min ? -1 : 0;
     } else if (auto* const* real = std::get_if<double*>(&field.value)) {
       **real = std::max(field.constraint.min, 1e-17) + (number *= 0.9) / 3;
     } else if (auto* const* text = std::get_if<std::string*>(&field.value)) {
@@ -296,6 +299,17 @@ TEST_F(ConfigIo, ModelConfigOfAWeightsFile) {
   EXPECT_EQ(model.dim, 16);
   EXPECT_EQ(model.attention.activation, "softmax");
   EXPECT_EQ(model.depth, ModelConfig().depth);
+  EXPECT_FALSE(model.audio);
+
+  ModelConfig masks;
+  masks.mask = "complex";
+  masks.audio = AudioConfig{.sample_rate = 22050, .n_fft = 1024, .hop_length = 256};
+  const ModelConfig again = model_config_from_json(model_config_to_json(masks), "w.safetensors");
+  EXPECT_EQ(again.mask, "complex");
+  ASSERT_TRUE(again.audio);
+  EXPECT_EQ(again.audio->sample_rate, 22050);
+  EXPECT_EQ(again.audio->n_fft, 1024);
+  EXPECT_EQ(again.audio->chunk_size, AudioConfig().chunk_size);
 
   const auto error = [](const std::string& text) -> std::string {
     try {
@@ -308,6 +322,7 @@ TEST_F(ConfigIo, ModelConfigOfAWeightsFile) {
   EXPECT_EQ(error("{\"dim\": "), "w.safetensors: not valid JSON at byte 9");
   EXPECT_EQ(error("[]"), "w.safetensors: the configuration must be a JSON object");
   EXPECT_THAT(error("{\"dim\": -1}"), HasSubstr("w.safetensors: dim: -1 is out of range"));
+  EXPECT_THAT(error("{\"audio\": {\"n_fft\": 1}}"), HasSubstr("n_fft: 1 is out of range"));
   EXPECT_THAT(error("{\"dim\": \"16\"}"), HasSubstr("must be a whole number"));
   EXPECT_THAT(error(std::string(100000, '[')), HasSubstr("w.safetensors"));
   EXPECT_THAT(error("{\"x\": " + std::string(40, '[') + std::string(40, ']') + "}"),
