@@ -45,7 +45,7 @@ bool holds_shards(const fs::path& folder) {
 
 Batch::Batch(int64_t capacity_, int64_t tokens, int64_t features, int64_t outputs,
              MemoryResource& memory)
-    : capacity(capacity_),
+    : SampleBatch(capacity_),
       inputs({capacity_, tokens, features}, DType::kF32, memory, "batch"),
       input_mask({capacity_, tokens}, DType::kU8, memory, "batch"),
       targets({capacity_, kStemCount, tokens, outputs}, DType::kF32, memory, "batch"),
@@ -175,6 +175,22 @@ void Dataset::gather(std::span<const int64_t> samples, Batch& batch) const {
   }
   batch.size = count;
   batch.samples.assign(samples.begin(), samples.end());
+}
+
+std::string Dataset::name(int64_t /*epoch*/, int64_t sample) const { return id(sample); }
+
+std::unique_ptr<SampleBatch> Dataset::make_batch(int64_t capacity, MemoryResource& memory) const {
+  return std::make_unique<Batch>(capacity, tokens(), features(), outputs(), memory);
+}
+
+std::size_t Dataset::batch_bytes(int64_t capacity) const {
+  return static_cast<std::size_t>(capacity * tokens() *
+                                  (features() * 4 + 1 + kStemCount * outputs() * 5));
+}
+
+void Dataset::fill(int64_t epoch, std::span<const int64_t> samples, SampleBatch& batch) const {
+  gather(samples, dynamic_cast<Batch&>(batch));
+  batch.epoch = epoch;
 }
 
 namespace {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "runtime/memory/buffer.h"
+#include "trainer/data/sample_source.h"
 
 namespace stemfabric {
 
@@ -29,31 +30,28 @@ struct InputStatistics {
 };
 
 // One batch on the host, in fixed buffers; rows beyond `size` are zero (masked).
-struct Batch {
+struct Batch : SampleBatch {
   // `memory` must be the host's, such as ExecutionContext::staging().
   Batch(int64_t capacity, int64_t tokens, int64_t features, int64_t outputs,
         MemoryResource& memory = host_resource());
-  int64_t capacity;
-  int64_t size = 0;
-  Tensor inputs;                 // [capacity, T, F] f32
-  Tensor input_mask;             // [capacity, T] u8
-  Tensor targets;                // [capacity, 6, T, out] f32
-  Tensor target_mask;            // [capacity, 6, T, out] u8
-  Tensor stem_weight;            // [capacity, 6] f32
-  std::vector<int64_t> samples;  // indices in the data set
+  Tensor inputs;       // [capacity, T, F] f32
+  Tensor input_mask;   // [capacity, T] u8
+  Tensor targets;      // [capacity, 6, T, out] f32
+  Tensor target_mask;  // [capacity, 6, T, out] u8
+  Tensor stem_weight;  // [capacity, 6] f32
 };
 
-class Dataset {
+class Dataset : public SampleSource {
  public:
   // `folder` holds shard-*.safetensors; samples are numbered in shard order (by file name).
   // Every value is checked here, so that gather() cannot meet a bad one.
   explicit Dataset(const std::filesystem::path& folder);
-  ~Dataset();
+  ~Dataset() override;
   Dataset(Dataset&&) noexcept;
   Dataset& operator=(Dataset&&) noexcept;
 
-  int64_t size() const;
-  int64_t tokens() const;
+  int64_t size() const override;
+  int64_t tokens() const override;
   int64_t features() const;
   int64_t outputs() const;
   const std::string& id(int64_t sample) const;
@@ -61,6 +59,13 @@ class Dataset {
   // Copies the named samples to the first rows of the batch, which must have the sizes of this
   // data set and room for them.
   void gather(std::span<const int64_t> samples, Batch& batch) const;
+
+  // As a source of batches: samples are the same in every epoch, their names are their ids.
+  std::string name(int64_t epoch, int64_t sample) const override;
+  std::unique_ptr<SampleBatch> make_batch(int64_t capacity, MemoryResource& memory) const override;
+  std::size_t batch_bytes(int64_t capacity) const override;
+  void fill(int64_t epoch, std::span<const int64_t> samples, SampleBatch& batch) const override;
+
   // From now on gather() gives stem weights 1 + factor * (w - 1): another correction weight than
   // the one the shards were made with (DatasetFolder::correction_weight).
   void rescale_corrections(double factor);

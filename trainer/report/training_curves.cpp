@@ -72,6 +72,7 @@ struct LossPair {
 struct Points {
   LossPair total;
   std::array<LossPair, kStemCount> stems;
+  Series sdr{.name = "SDR of validation chunks, dB, mean over stems", .x = {}, .y = {}};
   Series steps{.name = "loss of a step", .x = {}, .y = {}};
   Series rates{.name = "learning rate", .x = {}, .y = {}};
   Series norms{.name = "gradient norm, before clipping", .x = {}, .y = {}};
@@ -114,6 +115,9 @@ void add_line(const Json& line, Points& points) {
                           number_or_none(line, of_stem("val_loss", s).c_str()));
     }
     add_seconds(line, false, points);
+  } else if (kind != line.end() && *kind == "validation") {
+    points.sdr.x.push_back(number_or_none(line, "epoch"));
+    points.sdr.y.push_back(number_or_none(line, "val_sdr"));
   } else if (line.contains("loss")) {
     points.steps.x.push_back(step);
     points.steps.y.push_back(number_or_none(line, "loss"));
@@ -195,6 +199,7 @@ TrainingCurves read_training_curves(const std::filesystem::path& run_folder) {
   for (std::size_t s = 0; s < kStemCount; ++s) {
     keep_pair(curves.stems[s], points.stems[s]);
   }
+  keep_if_useful(curves.sdr, averaged(points.sdr));
   keep_if_useful(curves.steps, averaged(points.steps));
   keep_if_useful(curves.norms, averaged(points.norms));
   for (const std::string_view phase : kPhaseNames) {  // in the order in which they happen

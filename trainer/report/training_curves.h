@@ -17,6 +17,7 @@ namespace stemfabric {
 
 struct TrainingCurves {
   std::vector<Series> epochs;  // "training loss", "validation loss"; those that exist
+  std::vector<Series> sdr;     // of audio: mean over stems of the SDR of validation chunks, dB
   std::vector<Series> steps;   // "loss of a step", in at most kMostPoints averages
   std::vector<Series> rates;   // "learning rate" per step, if it changes
   std::vector<Series> norms;   // "gradient norm" per step

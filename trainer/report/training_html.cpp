@@ -95,6 +95,7 @@ std::string summary_cards(const TrainingReport& report) {
 
 std::string training_sections(const TrainingCurves& curves, double total_seconds) {
   const std::string cards = chart_card("Loss per epoch", "epoch", curves.epochs) +
+                            chart_card("Separation of the validation split", "epoch", curves.sdr) +
                             chart_card("Loss per step", "step", curves.steps) +
                             chart_card("Learning rate", "step", curves.rates) +
                             chart_card("Gradient norm", "step", curves.norms);

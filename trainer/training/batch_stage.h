@@ -1,33 +1,46 @@
-// Batches where the ops of a context read them: on the CPU the batch itself, elsewhere a copy in
-// the device's memory, in buffers that are used again from step to step.
+// Batches where the ops of a context read them, and what the ops need that is made of them: in
+// buffers that are used again from step to step.
 #pragma once
 
-#include <memory>
+#include <array>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "runtime/device/execution_context.h"
-#include "trainer/data/dataset.h"
+#include "runtime/memory/buffer.h"
+#include "trainer/data/sample_source.h"
 #include "trainer/training/training_state.h"
 
 namespace stemfabric {
 
+// The model's inputs of a micro-batch, and what its objective compares the outputs with. What a
+// kind of data does not have is absent.
 struct StagedBatch {
-  int64_t size = 0;                      // B
-  ConstTensorView inputs, mask;          // [B,T,F], [B,T]
-  ConstTensorView targets, target_mask;  // [6,B,T,out], strided: a batch stores the sample first
-  ConstTensorView weight;                // [B,6] f32: the sample's times the stem's
+  int64_t size = 0;              // B
+  ConstTensorView inputs, mask;  // [B,T,F], [B,T]
+  ConstTensorView weight;        // [B,6] f32: the sample's times the stem's
+  // Snapshots: [6,B,T,out], strided (a batch stores the sample first). Audio: spectra of the stems
+  // [6,B,2,T,K,2], no mask of elements.
+  ConstTensorView targets, target_mask;
+  // Audio: spectra [B,2,T,K,2] of the mixture, which stems a sample has [B,6] u8, and their signals
+  // [B,6,2,N].
+  ConstTensorView mixture, present, signals;
+
+  // All that a step reads, in this order.
+  std::array<ConstTensorView, 8> views() const {
+    return {inputs, mask, weight, targets, target_mask, mixture, present, signals};
+  }
 };
 
 class BatchStage {
  public:
-  // Factors of the stems in the loss (loss.stem_weights). ctx must outlive the stage.
-  BatchStage(const ExecutionContext& ctx, const std::vector<double>& stem_weights);
-  ~BatchStage();
+  virtual ~BatchStage() = default;
   BatchStage(const BatchStage&) = delete;
   BatchStage& operator=(const BatchStage&) = delete;
 
   // What it gives, and the batch, must be kept until the stream has done all that reads them.
-  StagedBatch put(const Batch& batch);
+  virtual StagedBatch put(const SampleBatch& batch) = 0;
   // What is put from now on takes the place of what was put before: on a device in the order of the
   // stream, on the host that of two releases ago, which the stream must have done with.
   void release() {
@@ -35,11 +48,25 @@ class BatchStage {
     turn_ = 1 - turn_;
   }
 
- private:
-  struct Slot;
+ protected:
+  // Factors of the stems in the loss (loss.stem_weights). ctx must outlive the stage.
+  BatchStage(const ExecutionContext& ctx, const std::vector<double>& stem_weights);
+
+  // [size,6] on the device: sample weights [size,6] (null: all 1) times the stems'.
+  struct WeightMemory {
+    std::array<Tensor, 2> host;  // on the CPU what the ops read, elsewhere what is copied; in turn
+    Tensor device;
+  };
+  ConstTensorView weights(WeightMemory& memory, const SampleBatch& batch,
+                          const float* sample_weight);
+  // On the CPU the rows themselves; elsewhere a copy in `memory`, which grows to `capacity`.
+  ConstTensorView on_device(Tensor& memory, const Shape& capacity, const ConstTensorView& rows);
+  std::size_t take_slot() { return used_++; }
+
   const ExecutionContext& ctx_;
+
+ private:
   StemValues stem_weights_{};
-  std::vector<std::unique_ptr<Slot>> slots_;
   std::size_t used_ = 0;
   std::size_t turn_ = 0;
 };

@@ -179,7 +179,9 @@ bool may_differ(const std::string& key) {
                                 "data.train_ratio",
                                 "data.split_seed",
                                 "data.snapshot_targets",
+                                "data.stem_map.",
                                 "features.",
+                                "validation.metrics",
                                 "inference.",
                                 "logging.",
                                 "model."};

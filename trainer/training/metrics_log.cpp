@@ -28,6 +28,16 @@ void add_losses(Json& json, const std::string& prefix, const LossValues& loss) {
   }
 }
 
+void add_sdr(Json& json, const std::optional<StemValues>& sdr) {
+  if (!sdr) {
+    return;
+  }
+  json["val_sdr"] = mean_of_finite(*sdr);
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    json["val_sdr_" + std::string(kStemNames[s])] = (*sdr)[s];
+  }
+}
+
 Json phase_seconds(const PhaseTimes& times) {
   Json json;
   for (std::size_t i = 0; i < kPhaseNames.size(); ++i) {
@@ -110,10 +120,11 @@ std::string step_line(const StepRecord& record) {
   return dump(json);
 }
 
-std::string validation_line(int64_t step, int64_t epoch, const LossValues& loss, int64_t samples,
-                            double seconds) {
+std::string validation_line(int64_t step, int64_t epoch, const LossValues& loss,
+                            const std::optional<StemValues>& sdr, int64_t samples, double seconds) {
   Json json = {{"kind", "validation"}, {"step", step}, {"epoch", epoch}};
   add_losses(json, "val_loss", loss);
+  add_sdr(json, sdr);
   json["samples"] = samples;
   json["seconds"] = seconds;
   return dump(json);
@@ -125,6 +136,7 @@ std::string epoch_line(const EpochRecord& record, bool best, const PhaseTimes& s
   if (record.validation) {
     add_losses(json, "val_loss", *record.validation);
   }
+  add_sdr(json, record.validation_sdr);
   json["lr"] = record.lr;
   json["best"] = best;
   json["seconds"] = phase_seconds(seconds);

@@ -44,8 +44,8 @@ struct StepRecord {
   std::vector<std::string> sample_ids;  // of a skipped step
 };
 std::string step_line(const StepRecord& record);
-std::string validation_line(int64_t step, int64_t epoch, const LossValues& loss, int64_t samples,
-                            double seconds);
+std::string validation_line(int64_t step, int64_t epoch, const LossValues& loss,
+                            const std::optional<StemValues>& sdr, int64_t samples, double seconds);
 std::string epoch_line(const EpochRecord& record, bool best, const PhaseTimes& seconds);
 
 }  // namespace stemfabric

@@ -12,11 +12,12 @@ namespace stemfabric {
 // A ring: slots [released, taken) belong to the consumer, [taken, filled) are ready, the rest is
 // free. The counters only grow.
 struct Prefetcher::State {
-  State(const Dataset& data, SampleStream samples) : dataset(data), stream(std::move(samples)) {}
+  State(const SampleSource& data, SampleStream samples)
+      : source(data), stream(std::move(samples)) {}
 
-  const Dataset& dataset;
+  const SampleSource& source;
   SampleStream stream;
-  std::vector<Batch> ring;
+  std::vector<std::unique_ptr<SampleBatch>> ring;
   std::mutex mutex;
   std::condition_variable changed;
   std::size_t released = 0;
@@ -36,7 +37,8 @@ struct Prefetcher::State {
         }
       }
       try {
-        dataset.gather(stream.next(), ring[filled % ring.size()]);
+        const std::span<const int64_t> samples = stream.next();
+        source.fill(stream.epoch(), samples, *ring[filled % ring.size()]);
       } catch (...) {
         const std::lock_guard lock(mutex);
         failure = std::current_exception();
@@ -50,14 +52,13 @@ struct Prefetcher::State {
   }
 };
 
-Prefetcher::Prefetcher(const Dataset& dataset, SampleStream stream, int64_t batch_size,
+Prefetcher::Prefetcher(const SampleSource& source, SampleStream stream, int64_t batch_size,
                        int64_t held, MemoryResource& memory)
-    : state_(std::make_unique<State>(dataset, std::move(stream))) {
+    : state_(std::make_unique<State>(source, std::move(stream))) {
   const int64_t count = batches(held);
   state_->ring.reserve(static_cast<std::size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
-    state_->ring.emplace_back(batch_size, dataset.tokens(), dataset.features(), dataset.outputs(),
-                              memory);
+    state_->ring.push_back(source.make_batch(batch_size, memory));
   }
   state_->thread = std::thread([this] { state_->fill_until_stopped(); });
 }
@@ -71,14 +72,14 @@ Prefetcher::~Prefetcher() {
   state_->thread.join();
 }
 
-const Batch& Prefetcher::next() {
+const SampleBatch& Prefetcher::next() {
   std::unique_lock lock(state_->mutex);
   SF_CHECK(state_->taken - state_->released < state_->ring.size(), "release() was not called");
   state_->changed.wait(lock, [&] { return state_->failure || state_->taken < state_->filled; });
   if (state_->taken == state_->filled) {
     std::rethrow_exception(state_->failure);
   }
-  return state_->ring[state_->taken++ % state_->ring.size()];
+  return *state_->ring[state_->taken++ % state_->ring.size()];
 }
 
 void Prefetcher::release() {

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "trainer/data/dataset.h"
+#include "trainer/data/sample_source.h"
 #include "trainer/training/sample_order.h"
 
 namespace stemfabric {
@@ -12,14 +12,14 @@ class Prefetcher {
  public:
   // Up to `held` batches are taken at once (the micro-batches of one step).
   // `memory` is the host's: pinned if a GPU is to copy from it.
-  Prefetcher(const Dataset& dataset, SampleStream stream, int64_t batch_size, int64_t held,
+  Prefetcher(const SampleSource& source, SampleStream stream, int64_t batch_size, int64_t held,
              MemoryResource& memory = host_resource());
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
 
   // The next batch; waits for it, rethrows what gathering it threw. Valid until release().
-  const Batch& next();
+  const SampleBatch& next();
   // Gives all taken batches back, or those that were taken first.
   void release();
   void release(std::size_t batches);

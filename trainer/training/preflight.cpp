@@ -85,25 +85,24 @@ int64_t batches_held(const StepPlan& plan, const Device& device) {
 }
 
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
-                               const ParameterTable& table, const Separator::Limits& limits,
-                               const StepPlan& plan, const Device& device) {
-  const Dataset& data = *setup.data.train;
+                               const TrainingTask& task, const ParameterTable& table,
+                               const Separator::Limits& limits, const StepPlan& plan,
+                               const Device& device) {
   const auto block = static_cast<std::size_t>(table.block_elements()) * sizeof(float);
-  const auto sample = static_cast<std::size_t>(
-      data.tokens() * (data.features() * 4 + 1 + kStemCount * data.outputs() * 5));
   const int64_t batches = Prefetcher::batches(batches_held(plan, device)) +
-                          (setup.data.validation ? Prefetcher::batches(1) : 0);
+                          (task.validation() != nullptr ? Prefetcher::batches(1) : 0);
   const int64_t in_step = std::min(plan.accumulation, plan.micro_batches_in_step(0));
   // Weights, gradients, two moments and the best weights; the moving average if it is on.
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5),
           .activations = plan_activation_bytes(setup.model, limits),
-          .batches = static_cast<std::size_t>(batches * plan.batch_size) * sample,
-          .device_batches = static_cast<std::size_t>(in_step * plan.batch_size) * sample};
+          .batches = task.train().batch_bytes(batches * plan.batch_size),
+          .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu)};
 }
 
 std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
                               const Device& device, int64_t available) {
-  const Dataset& data = *setup.data.train;
+  const std::unique_ptr<TrainingTask> task = make_training_task(setup);
+  const SampleSource& data = task->train();
   const ParameterTable table(setup.model);
   const int64_t wanted = std::min(config.batch_size, data.size());
   const bool on_cpu = device.kind == DeviceKind::kCpu;
@@ -112,9 +111,9 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
                         .batch_size = batch_size,
                         .accumulation = config.gradient_accumulation_steps};
     const MemoryEstimate m = estimate_memory(
-        config, setup, table, {.batch = batch_size, .tokens = data.tokens(), .training = true},
-        plan, device);
-    return m.parameters + m.activations + (on_cpu ? m.batches : m.device_batches);
+        config, setup, *task, table,
+        {.batch = batch_size, .tokens = data.tokens(), .training = true}, plan, device);
+    return m.parameters + m.activations + m.staged + (on_cpu ? m.batches : 0);
   };
   const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",
                                           wanted, mebibytes(need(wanted)), device.to_string());
@@ -147,17 +146,23 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
       situation, fits);
 }
 
+void log_snapshot_audit(const TrainingSetup& setup) {
+  log_audit("training", audit_data(*setup.data.train, setup.data.root));
+  if (setup.data.validation) {
+    log_audit("validation", audit_data(*setup.data.validation, setup.data.root / "validation"));
+  }
+}
+
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
-                   const ParameterTable& table, const Separator::Limits& limits,
-                   const StepPlan& plan, const ExecutionContext& ctx) {
+                   const TrainingTask& task, const ParameterTable& table,
+                   const Separator::Limits& limits, const StepPlan& plan,
+                   const ExecutionContext& ctx) {
   const ModelConfig& model = setup.model;
   log_info("device {}", describe_context(ctx));
   log_info("data set {} (hash {:.12}): {} features per token, {} outputs per stem and token",
            setup.data.root.string(), setup.data.hash, model.input_dim, model.output_dim);
-  log_audit("training", audit_data(*setup.data.train, setup.data.root));
-  if (setup.data.validation) {
-    log_audit("validation", audit_data(*setup.data.validation, setup.data.root / "validation"));
-  } else {
+  task.log_audit();
+  if (task.validation() == nullptr) {
     log_warning(
         "{} has no validation split: learning rate, early stopping and the best weights "
         "go by the training loss",
@@ -166,26 +171,30 @@ void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
   log_info("model: {} parameters; dim {}, {} blocks, {} heads, feed-forward {}, attention {}",
            table.parameter_count(), model.dim, model.depth, model.heads, model.dim_ff,
            model.attention.activation);
-  const MemoryEstimate memory = estimate_memory(config, setup, table, limits, plan, ctx.device());
+  const MemoryEstimate memory =
+      estimate_memory(config, setup, task, table, limits, plan, ctx.device());
   if (ctx.is_cpu()) {
+    const std::size_t batches = memory.batches + memory.staged;
     log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
-             mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(memory.batches),
-             mebibytes(memory.total()));
+             mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(batches),
+             mebibytes(memory.parameters + memory.activations + batches));
   } else {
     const int64_t free = ctx.resource().available_bytes();
     log_info(
         "memory on {}: {} for parameters and optimiser, {} activations, {} batches{}; host: {} for "
         "batches",
         ctx.device().to_string(), mebibytes(memory.parameters), mebibytes(memory.activations),
-        mebibytes(memory.device_batches),
+        mebibytes(memory.staged),
         free < 0 ? "" : fmt::format("; {} still free", mebibytes(static_cast<std::size_t>(free))),
         mebibytes(memory.batches));
   }
+  const double seconds = static_cast<double>(plan.samples_per_step()) * task.train().seconds();
   log_info(
-      "each step: {} samples ({} x {} micro-batches on 1 process), {} tokens; {} steps per "
+      "each step: {} samples ({} x {} micro-batches on 1 process), {} tokens{}; {} steps per "
       "epoch",
       plan.samples_per_step(), plan.batch_size, plan.accumulation,
-      plan.samples_per_step() * setup.data.train->tokens(), plan.steps_per_epoch());
+      plan.samples_per_step() * task.train().tokens(),
+      seconds > 0 ? fmt::format(", {:.1f} s of audio", seconds) : "", plan.steps_per_epoch());
 }
 
 }  // namespace stemfabric

@@ -7,6 +7,7 @@
 #include "trainer/model/separator.h"
 #include "trainer/training/sample_order.h"
 #include "trainer/training/training_setup.h"
+#include "trainer/training/training_task.h"
 
 namespace stemfabric {
 
@@ -21,17 +22,19 @@ struct DataAudit {
 // Reads every sample once. InputError if nothing at all is supervised, for then nothing can be
 // learned. (That every value is finite is checked when the data set is opened.)
 DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source);
+// Audits both splits and says in the log what they hold.
+void log_snapshot_audit(const TrainingSetup& setup);
 
 struct MemoryEstimate {
   std::size_t parameters = 0;  // weights, gradients, moments, moving average, best weights
   std::size_t activations = 0;
-  std::size_t batches = 0;         // on the host
-  std::size_t device_batches = 0;  // copies on a GPU, not counted on the CPU
-  std::size_t total() const { return parameters + activations + batches; }
+  std::size_t batches = 0;  // on the host
+  std::size_t staged = 0;   // what the ops read of them: copies on a GPU, and spectra
 };
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
-                               const ParameterTable& table, const Separator::Limits& limits,
-                               const StepPlan& plan, const Device& device);
+                               const TrainingTask& task, const ParameterTable& table,
+                               const Separator::Limits& limits, const StepPlan& plan,
+                               const Device& device);
 // Micro-batches that steps hold at once: the one that is launched, and those not read yet.
 int64_t batches_held(const StepPlan& plan, const Device& device);
 
@@ -42,7 +45,8 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
 
 // Writes all of it to the log.
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
-                   const ParameterTable& table, const Separator::Limits& limits,
-                   const StepPlan& plan, const ExecutionContext& ctx);
+                   const TrainingTask& task, const ParameterTable& table,
+                   const Separator::Limits& limits, const StepPlan& plan,
+                   const ExecutionContext& ctx);
 
 }  // namespace stemfabric

@@ -1,5 +1,6 @@
 #include "trainer/training/run_outputs.h"
 
+#include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
 
@@ -32,6 +33,14 @@ void append_losses(Json& lists, const std::string& name, const LossValues* loss)
   }
 }
 
+// Of audio.
+void append_sdr(Json& lists, const EpochRecord& record) {
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    lists["val_sdr_" + std::string(kStemNames[s])].push_back(
+        record.validation_sdr ? Json((*record.validation_sdr)[s]) : Json());
+  }
+}
+
 Json best_entry(const EarlyStopping::State& best, bool by_validation) {
   if (best.best_epoch == 0) {
     return nullptr;
@@ -43,14 +52,14 @@ Json best_entry(const EarlyStopping::State& best, bool by_validation) {
 }
 
 Json data_entry(const TrainingSetup& setup) {
-  const DatasetFolder& data = setup.data;
-  return {{"folder", data.root.string()},
-          {"hash", data.hash},
-          {"train_samples", data.train->size()},
-          {"validation_samples", data.validation ? data.validation->size() : 0},
-          {"tokens", data.train->tokens()},
-          {"features", data.train->features()},
-          {"outputs", data.train->outputs()}};
+  const SampleSource* validation = setup.validation();
+  return {{"folder", setup.data.root.string()},
+          {"hash", setup.data.hash},
+          {"train_samples", setup.train().size()},
+          {"validation_samples", validation != nullptr ? validation->size() : 0},
+          {"tokens", setup.train().tokens()},
+          {"features", setup.model.input_dim},
+          {"outputs", setup.model.output_dim}};
 }
 
 }  // namespace
@@ -73,7 +82,7 @@ void write_best_model(const std::filesystem::path& path, const TrainingSetup& se
                      {"seed", std::to_string(setup.config.training.seed)},
                      {"data_hash", setup.data.hash},
                      {"code_revision", std::string(code_revision())}});
-  Json json = best_entry(best, setup.data.validation.has_value());
+  Json json = best_entry(best, setup.validation() != nullptr);
   json["sha256"] = hash;
   json["code_version"] = version();
   json["code_revision"] = code_revision();
@@ -88,6 +97,8 @@ void write_history(const std::filesystem::path& path, const std::vector<EpochRec
                 {"step", Json::array()},
                 {"lr", Json::array()},
                 {"seconds", Json::array()}};
+  const bool has_sdr = std::ranges::any_of(
+      history, [](const EpochRecord& record) { return record.validation_sdr.has_value(); });
   for (const EpochRecord& record : history) {
     lists["epoch"].push_back(record.epoch);
     lists["step"].push_back(record.step);
@@ -95,13 +106,16 @@ void write_history(const std::filesystem::path& path, const std::vector<EpochRec
     lists["seconds"].push_back(record.seconds);
     append_losses(lists, "loss", &record.train);
     append_losses(lists, "val_loss", record.validation ? &*record.validation : nullptr);
+    if (has_sdr) {
+      append_sdr(lists, record);
+    }
   }
   write_text_file(path, dump(lists));
 }
 
 void write_summary(const std::filesystem::path& path, const SummaryInputs& in) {
   const TrainingResult& result = in.result;
-  const bool by_validation = in.setup.data.validation.has_value();
+  const bool by_validation = in.setup.validation() != nullptr;
   Json json = {{"code_version", version()},
                {"code_revision", code_revision()},
                {"finished", utc_now()},

@@ -34,6 +34,7 @@ class SampleStream {
                int64_t step_in_epoch);
   // Valid until the next call.
   std::span<const int64_t> next();
+  int64_t epoch() const { return epoch_; }  // of the samples that next() gave last
 
  private:
   StepPlan plan_;

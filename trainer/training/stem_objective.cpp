@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/stem_loss/stem_loss.h"
 #include "runtime/memory/host_access.h"
 
 namespace stemfabric {
@@ -28,17 +27,13 @@ TensorView StemObjective::sum(int64_t row) {
   return sums_.view().slice(0, row, 1).reshape({kStemCount});
 }
 
+TensorView StemObjective::counts() { return sum(kCount); }
+TensorView StemObjective::loss_sums() { return sum(kLoss); }
+TensorView StemObjective::weighted_sums() { return sum(kWeighted); }
 ConstTensorView StemObjective::losses() { return sum(kLoss); }
 ConstTensorView StemObjective::weighted_losses() { return sum(kWeighted); }
 
 void StemObjective::reset() { ctx_.stream().fill(sums_.view().data(), 0, sums_.bytes()); }
-
-void StemObjective::count(const StagedBatch& batch) {
-  stem_count(ctx_, {.target_mask = batch.target_mask,
-                    .key_mask = batch.mask,
-                    .shape = batch.target_mask.shape(),
-                    .count = sum(kCount)});
-}
 
 void StemObjective::add(const StagedBatch& batch, const ConstTensorView& prediction,
                         const TensorView& gradient) {
@@ -48,19 +43,6 @@ void StemObjective::add(const StagedBatch& batch, const ConstTensorView& predict
 void StemObjective::add_sums(const StagedBatch& batch, const ConstTensorView& prediction) {
   count(batch);
   run(batch, prediction, ones_.view(), {});
-}
-
-void StemObjective::run(const StagedBatch& batch, const ConstTensorView& prediction,
-                        const ConstTensorView& denominators, const TensorView& gradient) {
-  stem_loss(ctx_, {.prediction = prediction,
-                   .target = batch.targets,
-                   .target_mask = batch.target_mask,
-                   .key_mask = batch.mask,
-                   .weight = batch.weight,
-                   .count = denominators,
-                   .gradient = gradient,
-                   .loss = sum(kLoss),
-                   .weighted = sum(kWeighted)});
 }
 
 StemSums StemObjective::read() const {

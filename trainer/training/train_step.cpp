@@ -52,11 +52,11 @@ TrainStep::~TrainStep() {
   }
 }
 
-std::vector<StagedBatch> TrainStep::stage(std::span<const Batch* const> micro_batches, int64_t step,
-                                          double lr) {
+std::vector<StagedBatch> TrainStep::stage(std::span<const SampleBatch* const> micro_batches,
+                                          int64_t step, double lr) {
   std::vector<StagedBatch> staged;
   stage_.release();
-  for (const Batch* batch : micro_batches) {
+  for (const SampleBatch* batch : micro_batches) {
     staged.push_back(stage_.put(*batch));
   }
   Record& record = this->record(launched_);
@@ -126,8 +126,7 @@ void TrainStep::replay(std::span<const StagedBatch> micro_batches, PhaseTimes& t
   std::vector<std::uintptr_t> kind;
   for (const StagedBatch& batch : micro_batches) {
     kind.push_back(static_cast<std::uintptr_t>(batch.size));
-    for (const ConstTensorView& view :
-         {batch.inputs, batch.mask, batch.targets, batch.target_mask, batch.weight}) {
+    for (const ConstTensorView& view : batch.views()) {
       kind.push_back(reinterpret_cast<std::uintptr_t>(view.data()));
     }
   }
@@ -159,7 +158,7 @@ void TrainStep::replay(std::span<const StagedBatch> micro_batches, PhaseTimes& t
   known->second->launch();
 }
 
-void TrainStep::launch(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+void TrainStep::launch(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
                        PhaseTimes& times) {
   SF_CHECK(in_flight() < kRecords, "{} steps were launched and not collected", in_flight());
   std::vector<StagedBatch> staged;
@@ -184,7 +183,7 @@ void TrainStep::launch(std::span<const Batch* const> micro_batches, int64_t step
   stream.copy(record.gate, optimizer_.gate().data(), sizeof record.gate);
   Launched& launched = launches_[launched_ % kRecords];
   launched.samples = 0;
-  for (const Batch* batch : micro_batches) {
+  for (const SampleBatch* batch : micro_batches) {
     launched.samples += batch->size;
   }
   launched.done = stream.record();
@@ -219,8 +218,8 @@ StepResult TrainStep::collect(PhaseTimes& times) {
   return result;
 }
 
-StepResult TrainStep::run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
-                          PhaseTimes& times) {
+StepResult TrainStep::run(std::span<const SampleBatch* const> micro_batches, int64_t step,
+                          double lr, PhaseTimes& times) {
   SF_CHECK(in_flight() == 0, "{} steps were launched and not collected", in_flight());
   launch(micro_batches, step, lr, times);
   return collect(times);

@@ -16,6 +16,7 @@
 #include "trainer/model/separator.h"
 #include "trainer/optim/ema.h"
 #include "trainer/optim/optimizer.h"
+#include "trainer/training/batch_stage.h"
 #include "trainer/training/phase_times.h"
 #include "trainer/training/stem_objective.h"
 
@@ -56,14 +57,14 @@ class TrainStep {
   // Queues a step on the stream and waits for nothing. `step` counts from 0. The micro-batches
   // share one denominator per stem, so that the result is that of one large batch; they must be
   // kept until the step is collected. Times are added to `times`.
-  void launch(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+  void launch(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
               PhaseTimes& times);
   // Waits for the step that was launched first of those that were not collected.
   StepResult collect(PhaseTimes& times);
   // Steps that were launched and not collected: 2 at most.
   std::size_t in_flight() const { return launched_ - collected_; }
   // Both at once.
-  StepResult run(std::span<const Batch* const> micro_batches, int64_t step, double lr,
+  StepResult run(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
                  PhaseTimes& times);
 
  private:
@@ -85,7 +86,7 @@ class TrainStep {
   static constexpr std::size_t kMostGraphs = 8;
   int64_t layers() const { return std::max<int64_t>(1, model_.config().depth); }  // with dropout
   // All that a step has of its own, copied to the device.
-  std::vector<StagedBatch> stage(std::span<const Batch* const> micro_batches, int64_t step,
+  std::vector<StagedBatch> stage(std::span<const SampleBatch* const> micro_batches, int64_t step,
                                  double lr);
   void accumulate(std::span<const StagedBatch> micro_batches, int64_t step, PhaseTimes& times);
   void update(PhaseTimes& times);

@@ -31,8 +31,9 @@ std::array<std::string, kStemCount> stem_tags(const std::string& prefix) {
 }
 const std::array<std::string, kStemCount> kLossTags = stem_tags("loss/");
 const std::array<std::string, kStemCount> kValidationTags = stem_tags("validation/");
+const std::array<std::string, kStemCount> kSdrTags = stem_tags("validation_sdr/");
 
-StepPlan step_plan(const TrainingConfig& config, const Dataset& data) {
+StepPlan step_plan(const TrainingConfig& config, const SampleSource& data) {
   // A batch larger than the data set only costs memory.
   return {.samples = data.size(),
           .batch_size = std::min(config.batch_size, data.size()),
@@ -76,7 +77,7 @@ LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& s
   return effective;
 }
 
-Separator::Limits separator_limits(const StepPlan& plan, const Dataset& data) {
+Separator::Limits separator_limits(const StepPlan& plan, const SampleSource& data) {
   return {.batch = plan.batch_size, .tokens = data.tokens(), .training = true};
 }
 
@@ -88,7 +89,8 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       config_(config.config),
       options_(options),
       setup_(std::move(setup)),
-      plan_(step_plan(config_.training, *setup_.data.train)),
+      task_(make_training_task(setup_)),
+      plan_(step_plan(config_.training, task_->train())),
       max_epochs_(epoch_limit(loaded_)),
       total_steps_(total_steps(config_.training, plan_, max_epochs_)),
       effective_(effective_config(loaded_, setup_, plan_, total_steps_)),
@@ -96,11 +98,12 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
                 .model = setup_.model,
                 .data_hash = setup_.data.hash},
       ctx_(std::move(ctx)),
-      model_(ctx_, setup_.model, separator_limits(plan_, *setup_.data.train)),
+      model_(ctx_, setup_.model, separator_limits(plan_, task_->train())),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
-      objective_(ctx_),
-      stage_(ctx_, config_.loss.stem_weights),
+      objective_(task_->make_objective(ctx_)),
+      metric_(task_->make_metric(ctx_)),
+      stage_(task_->make_stage(ctx_)),
       schedule_(schedule_options(config_.training, total_steps_)),
       stopping_(config_.training.patience, config_.training.min_delta) {
   write_on_host(ctx_, model_.weights(), [&](const TensorView& host) {
@@ -114,7 +117,7 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       TrainStep::Options{.grad_clip = config_.training.grad_clip,
                          .seed = seed(),
                          .graph = config_.training.cuda_graph == "auto"},
-      model_, optimizer_, ema_.get(), objective_, stage_);
+      model_, optimizer_, ema_.get(), *objective_, *stage_);
   best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
 }
 
@@ -129,8 +132,8 @@ void Trainer::set_statistics() {
 }
 
 void Trainer::preflight() {
-  log_preflight(config_.training, setup_, model_.parameters(),
-                separator_limits(plan_, *setup_.data.train), plan_, ctx_);
+  log_preflight(config_.training, setup_, *task_, model_.parameters(),
+                separator_limits(plan_, task_->train()), plan_, ctx_);
 }
 
 void Trainer::start() {
@@ -195,7 +198,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
 
 void Trainer::start_prefetch() {
   batches_ = std::make_unique<Prefetcher>(
-      *setup_.data.train,
+      task_->train(),
       SampleStream(plan_, seed(), config_.data.shuffle, state_.epoch, state_.step_in_epoch),
       plan_.batch_size, batches_held(plan_, ctx_.device()), ctx_.staging());
 }
@@ -296,13 +299,13 @@ StepRecord Trainer::read_step() {
 }
 
 void Trainer::note_skipped(StepRecord& record, const std::string& where,
-                           const std::vector<const Batch*>& batches) {
+                           const std::vector<const SampleBatch*>& batches) {
   ++state_.skipped_steps;
   ++state_.skipped_in_a_row;
   record.skipped = where;
-  for (const Batch* batch : batches) {
+  for (const SampleBatch* batch : batches) {
     for (const int64_t sample : batch->samples) {
-      record.sample_ids.push_back(setup_.data.train->id(sample));
+      record.sample_ids.push_back(task_->train().name(batch->epoch, sample));
     }
   }
   std::string ids;
@@ -382,14 +385,19 @@ void Trainer::write_epoch_events(const EpochRecord& record) {
       scalars.push_back({kValidationTags[s], record.validation->stem[s]});
     }
   }
+  for (std::size_t s = 0; record.validation_sdr && s < kStemCount; ++s) {
+    if (const double sdr = (*record.validation_sdr)[s]; std::isfinite(sdr)) {
+      scalars.push_back({kSdrTags[s], sdr});
+    }
+  }
   events_->add_scalars(record.step, scalars);
 }
 
 std::optional<LossValues> Trainer::validate() {
   const PhaseScope scope(epoch_times_, Phase::kValidation);
   const EmaSwap swap(ctx_, ema_.get(), model_.weights());
-  return dataset_loss(ctx_, model_, objective_, stage_, *setup_.data.validation, plan_.batch_size,
-                      [this] { return stop_requested(); });
+  return dataset_loss(ctx_, model_, *objective_, *stage_, metric_.get(), *task_->validation(),
+                      plan_.batch_size, [this] { return stop_requested(); });
 }
 
 bool Trainer::end_epoch() {
@@ -397,14 +405,17 @@ bool Trainer::end_epoch() {
                      .step = state_.step,
                      .lr = state_.last_lr,
                      .train = state_.epoch_sums.mean()};
-  const bool has_validation = setup_.data.validation.has_value();
+  const bool has_validation = task_->validation() != nullptr;
   if (has_validation && record.epoch % config_.validation.every == 0) {
     record.validation = validate();
     if (!record.validation) {
       return false;
     }
+    if (metric_) {
+      record.validation_sdr = metric_->values();
+    }
     epoch_metrics_->append(validation_line(record.step, record.epoch, *record.validation,
-                                           setup_.data.validation->size(),
+                                           record.validation_sdr, task_->validation()->size(),
                                            epoch_times_[Phase::kValidation]));
   }
   const bool best = (!has_validation || record.validation) && observe(record);
@@ -449,9 +460,12 @@ void Trainer::log_epoch(const EpochRecord& record, bool best) const {
     times += fmt::format("{}{} {:.0f} %", i == 0 ? "" : ", ", kPhaseNames[i],
                          100 * epoch_times_.seconds[i] / total);
   }
-  log_info("epoch {}: loss {}{}{}, lr {:.4g}; {}: {}", record.epoch,
+  log_info("epoch {}: loss {}{}{}{}, lr {:.4g}; {}: {}", record.epoch,
            format_number(record.train.total),
            record.validation ? ", validation " + format_number(record.validation->total) : "",
+           record.validation_sdr
+               ? fmt::format(", SDR of chunks {:.2f} dB", mean_of_finite(*record.validation_sdr))
+               : "",
            best ? " (best)" : "", record.lr, format_duration(total), times);
 }
 

@@ -17,6 +17,7 @@
 #include "trainer/training/train_step.h"
 #include "trainer/training/training.h"
 #include "trainer/training/training_setup.h"
+#include "trainer/training/training_task.h"
 #include "trainer/training/validation.h"
 
 namespace stemfabric {
@@ -51,7 +52,7 @@ class Trainer {
     return state_.step_in_epoch + static_cast<int64_t>(in_flight_.size());
   }
   void note_skipped(StepRecord& record, const std::string& where,
-                    const std::vector<const Batch*>& batches);
+                    const std::vector<const SampleBatch*>& batches);
   // False if a signal came during validation; the epoch then ends after resuming.
   bool end_epoch();
   std::optional<LossValues> validate();
@@ -80,6 +81,7 @@ class Trainer {
   const Config& config_;
   const TrainOptions& options_;
   TrainingSetup setup_;
+  std::unique_ptr<TrainingTask> task_;
   StepPlan plan_;
   int64_t max_epochs_;
   int64_t total_steps_;
@@ -89,13 +91,14 @@ class Trainer {
   Separator model_;
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;
-  StemObjective objective_;
-  BatchStage stage_;
+  std::unique_ptr<StemObjective> objective_;
+  std::unique_ptr<OutputMetric> metric_;  // null: a validation measures the loss alone
+  std::unique_ptr<BatchStage> stage_;
   std::unique_ptr<Prefetcher> batches_;
   std::unique_ptr<TrainStep> step_;  // goes before the batches that it may still read
   struct InFlight {
     StepRecord record;
-    std::vector<const Batch*> batches;
+    std::vector<const SampleBatch*> batches;
   };
   std::deque<InFlight> in_flight_;
   Tensor best_;  // weights of the best epoch, if has_best_

@@ -92,8 +92,8 @@ void Trainer::write_report(const std::string& end, const TrainingResult& result,
       .train_loss = result.train_loss,
       .validation_loss = result.validation_loss,
       .best_epoch = best.best_epoch,
-      .train_samples = setup_.data.train->size(),
-      .validation_samples = setup_.data.validation ? setup_.data.validation->size() : 0,
+      .train_samples = task_->train().size(),
+      .validation_samples = task_->validation() != nullptr ? task_->validation()->size() : 0,
       .data_folder = setup_.data.root.string(),
       .data_hash = setup_.data.hash,
       .seed = config_.training.seed,
@@ -131,7 +131,7 @@ std::string Trainer::take_final_weights(TrainingResult::End end) {
 }
 
 std::optional<double> Trainer::final_validation_loss(const std::string& which) {
-  if (!setup_.data.validation) {
+  if (task_->validation() == nullptr) {
     return std::nullopt;
   }
   if (which.starts_with("best")) {
@@ -143,10 +143,11 @@ std::optional<double> Trainer::final_validation_loss(const std::string& which) {
   }
   // A last look that later training does not see: a longer run of the same configuration goes on
   // from the checkpoint before it.
-  const auto loss = dataset_loss(ctx_, model_, objective_, stage_, *setup_.data.validation,
-                                 plan_.batch_size, [] { return false; });
+  const auto loss = dataset_loss(ctx_, model_, *objective_, *stage_, metric_.get(),
+                                 *task_->validation(), plan_.batch_size, [] { return false; });
+  const std::optional<StemValues> sdr = metric_ ? std::optional(metric_->values()) : std::nullopt;
   epoch_metrics_->append(
-      validation_line(state_.step, state_.epoch + 1, *loss, setup_.data.validation->size(), 0));
+      validation_line(state_.step, state_.epoch + 1, *loss, sdr, task_->validation()->size(), 0));
   return loss->total;
 }
 

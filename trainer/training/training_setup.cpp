@@ -69,9 +69,18 @@ void assign(const Field& to, const Field& from) {
 
 // What determines the tensors' shapes and names, or how they are read.
 bool is_structural(const std::string& key) {
-  constexpr std::array kKeys = {
-      "input_dim",      "dim",      "depth", "heads", "dim_ff", "output_dim", "max_sequence_length",
-      "norm_placement", "positions"};
+  constexpr std::array kKeys = {"input_dim",
+                                "dim",
+                                "depth",
+                                "heads",
+                                "dim_ff",
+                                "output_dim",
+                                "max_sequence_length",
+                                "norm_placement",
+                                "positions",
+                                "mask",
+                                "mask_bands",
+                                "mask_channels"};
   return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
 }
 
@@ -195,6 +204,37 @@ std::filesystem::path weights_to_start_from(const std::string& init_from) {
 
 }  // namespace
 
+namespace {
+
+void prepare_snapshot_training(const LoadedConfig& loaded, TrainingSetup& setup) {
+  if (setup.model.mask != "none") {
+    throw ConfigError(
+        "{}: model.mask is {}, but {} holds snapshots, which have no spectra; use none, or a data "
+        "set made by `stemfabric dataset --audio`",
+        origin_of(loaded, "model.mask"), setup.model.mask, setup.config.data.dataset_dir);
+  }
+  setup.data = open_dataset(setup.config.data.dataset_dir);
+  if (setup.data.train->size() == 0) {
+    throw InputError("{}: the training split has no samples", setup.data.root.string());
+  }
+  if (setup.data.validation && setup.data.validation->size() == 0) {
+    setup.data.validation.reset();
+  }
+  take_data_settings(loaded, setup.data, setup.config);
+  setup.config.loss.correction_weight = apply_correction_weight(loaded, setup.data);
+  settle_model(loaded, setup);
+}
+
+// Of weights that are not started from.
+InputStatistics data_statistics(const TrainingSetup& setup) {
+  if (setup.audio) {
+    return audio_statistics(setup.audio->train, setup.config.audio, setup.config.training.threads);
+  }
+  return setup.data.statistics.value_or(identity_statistics(setup.model.input_dim));
+}
+
+}  // namespace
+
 TrainingSetup prepare_training(const LoadedConfig& loaded) {
   refuse_what_this_build_cannot(loaded);
   const Config& config = loaded.config;
@@ -204,28 +244,35 @@ TrainingSetup prepare_training(const LoadedConfig& loaded) {
         "--dataset-dir or in the configuration");
   }
   TrainingSetup setup;
-  setup.data = open_dataset(config.data.dataset_dir);
-  if (setup.data.train->size() == 0) {
-    throw InputError("{}: the training split has no samples", setup.data.root.string());
-  }
-  if (setup.data.validation && setup.data.validation->size() == 0) {
-    setup.data.validation.reset();
-  }
   setup.config = config;
-  take_data_settings(loaded, setup.data, setup.config);
-  setup.config.loss.correction_weight = apply_correction_weight(loaded, setup.data);
   setup.init_from = weights_to_start_from(config.training.init_from);
   setup.model =
       setup.init_from.empty() ? config.model : merge_with_weights(loaded, setup.init_from);
-  settle_model(loaded, setup);
+  if (is_audio_dataset(config.data.dataset_dir)) {
+    prepare_audio_training(loaded, setup);
+  } else {
+    prepare_snapshot_training(loaded, setup);
+  }
   setup.config.model = setup.model;
-  setup.statistics = setup.data.statistics.value_or(identity_statistics(setup.model.input_dim));
-  if (!setup.init_from.empty()) {
+  if (setup.init_from.empty()) {
+    setup.statistics = data_statistics(setup);
+  } else {
     const ParameterTable table(setup.model);
     std::vector<float> block(static_cast<std::size_t>(table.block_elements()));
     setup.statistics = read_weights(setup.init_from, table, block.data());
   }
   return setup;
+}
+
+const SampleSource& TrainingSetup::train() const {
+  return audio ? static_cast<const SampleSource&>(audio->train) : *data.train;
+}
+
+const SampleSource* TrainingSetup::validation() const {
+  if (audio) {
+    return audio->validation ? &*audio->validation : nullptr;
+  }
+  return data.validation ? &*data.validation : nullptr;
 }
 
 void initialise_weights(const TrainingSetup& setup, const ParameterTable& table, uint64_t seed,

@@ -70,12 +70,16 @@ LossValues read_loss_values(const Json& json, const std::string& source) {
 }
 
 Json epoch_record(const EpochRecord& record) {
-  return {{"epoch", record.epoch},
-          {"step", record.step},
-          {"lr", number(record.lr)},
-          {"seconds", number(record.seconds)},
-          {"train", loss_values(record.train)},
-          {"validation", record.validation ? loss_values(*record.validation) : Json()}};
+  Json json = {{"epoch", record.epoch},
+               {"step", record.step},
+               {"lr", number(record.lr)},
+               {"seconds", number(record.seconds)},
+               {"train", loss_values(record.train)},
+               {"validation", record.validation ? loss_values(*record.validation) : Json()}};
+  if (record.validation_sdr) {
+    json["validation_sdr"] = stem_values(*record.validation_sdr);
+  }
+  return json;
 }
 
 EpochRecord read_epoch_record(const Json& json, const std::string& source) {
@@ -87,6 +91,9 @@ EpochRecord read_epoch_record(const Json& json, const std::string& source) {
   record.train = read_loss_values(json_member(json, "train", source), source);
   if (!json_member(json, "validation", source).is_null()) {
     record.validation = read_loss_values(json_member(json, "validation", source), source);
+  }
+  if (json.contains("validation_sdr")) {
+    record.validation_sdr = read_stem_values(json, "validation_sdr", source);
   }
   return record;
 }
@@ -125,6 +132,18 @@ TrainingState read_state(const Json& json, const std::string& source) {
 }
 
 }  // namespace
+
+double mean_of_finite(const StemValues& values) {
+  double sum = 0;
+  int count = 0;
+  for (const double value : values) {
+    if (std::isfinite(value)) {
+      sum += value;
+      ++count;
+    }
+  }
+  return count > 0 ? sum / count : std::numeric_limits<double>::quiet_NaN();
+}
 
 void LossSums::add(const StemValues& weighted_loss, const StemValues& loss,
                    const StemValues& counts) {

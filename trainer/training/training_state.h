@@ -15,6 +15,9 @@ namespace stemfabric {
 
 using StemValues = std::array<double, kStemCount>;
 
+// The mean of those that are finite; NaN if none is.
+double mean_of_finite(const StemValues& values);
+
 // A loss over any number of batches: per stem the mean squared error of its present elements, and
 // the total with the stems' and samples' weights.
 struct LossValues {
@@ -39,6 +42,7 @@ struct EpochRecord {
   double seconds = 0;
   LossValues train;
   std::optional<LossValues> validation;
+  std::optional<StemValues> validation_sdr;  // of audio, in dB; NaN where there is none
 };
 
 struct TrainingState {

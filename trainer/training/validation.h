@@ -4,16 +4,19 @@
 #include <functional>
 #include <optional>
 
+#include "trainer/data/sample_source.h"
 #include "trainer/model/separator.h"
+#include "trainer/training/batch_stage.h"
+#include "trainer/training/output_metric.h"
 #include "trainer/training/stem_objective.h"
 
 namespace stemfabric {
 
 // With the model's present weights. What `stage` held is released. Empty if `stop()` said true
-// between two batches.
+// between two batches. `metric` may be null; it is reset first.
 std::optional<LossValues> dataset_loss(const ExecutionContext& ctx, Separator& model,
                                        StemObjective& objective, BatchStage& stage,
-                                       const Dataset& dataset, int64_t batch_size,
-                                       const std::function<bool()>& stop);
+                                       OutputMetric* metric, const SampleSource& source,
+                                       int64_t batch_size, const std::function<bool()>& stop);
 
 }  // namespace stemfabric

@@ -11,6 +11,7 @@
 #include "tests/simt/trainer/devices.h"
 #include "tests/support/simd_levels.h"
 #include "tests/support/tiny_training.h"
+#include "trainer/training/snapshot_task.h"
 #include "trainer/training/train_step.h"
 #include "trainer/training/training.h"
 #include "trainer/training/training_setup.h"
@@ -50,7 +51,7 @@ struct Stepper {
     return result;
   }
   void launch(const std::vector<Batch>& batches, int64_t index) {
-    const Batch* pointers[] = {&batches[0], &batches[1]};
+    const SampleBatch* pointers[] = {&batches[0], &batches[1]};
     step->launch(pointers, index, 1e-3 * static_cast<double>(1 + index), times);
   }
   // All that the steps leave behind.
@@ -70,8 +71,8 @@ struct Stepper {
   Separator model;
   Optimizer optimizer;
   std::unique_ptr<Ema> ema;
-  StemObjective objective;
-  BatchStage stage;
+  SnapshotObjective objective;
+  SnapshotStage stage;
   std::unique_ptr<TrainStep> step;
   PhaseTimes times;
 };
@@ -186,7 +187,7 @@ TEST_F(StepsAhead, GraphsDrawOtherDropoutInEachStep) {
     Stepper stepper(ctx, setup, graph);
     std::vector<double> result;
     const std::vector<Batch> batches = stepper.batches(0);
-    const Batch* pointers[] = {&batches[0], &batches[1]};
+    const SampleBatch* pointers[] = {&batches[0], &batches[1]};
     for (int64_t i = 0; i < 4; ++i) {  // with a learning rate of 0, only dropout differs
       result.push_back(stepper.step->run(pointers, i, 0.0, stepper.times).loss.total);
     }
@@ -211,7 +212,7 @@ TEST_F(StepsAhead, GraphsAreGivenUpWhenScratchMemoryWasTaken) {
     const ExecutionContext ctx = simt_device(memory_);
     Stepper stepper(ctx, setup, graph);
     const std::vector<Batch> batches = stepper.batches(0);
-    const Batch* pointers[] = {&batches[0], &batches[1]};
+    const SampleBatch* pointers[] = {&batches[0], &batches[1]};
     for (int64_t i = 0; i < 8; ++i) {
       const int64_t before = graph_launches(ctx);
       stepper.step->run(pointers, i, 1e-3, stepper.times);
@@ -236,7 +237,7 @@ TEST_F(StepsAhead, GoWithoutGraphsWhereTheyAreRefused) {
     simt_stream(ctx).refuses_captures = refused;
     Stepper stepper(ctx, setup);
     const std::vector<Batch> batches = stepper.batches(0);
-    const Batch* pointers[] = {&batches[0], &batches[1]};
+    const SampleBatch* pointers[] = {&batches[0], &batches[1]};
     for (int64_t i = 0; i < 4; ++i) {
       stepper.step->run(pointers, i, 1e-3, stepper.times);
     }

@@ -12,6 +12,7 @@
 #include "tests/support/tiny_training.h"
 #include "trainer/evaluation/evaluate.h"
 #include "trainer/evaluation/predict.h"
+#include "trainer/training/snapshot_task.h"
 #include "trainer/training/train_step.h"
 #include "trainer/training/training.h"
 #include "trainer/training/training_setup.h"
@@ -78,15 +79,15 @@ std::map<std::string, Values> one_step(const ExecutionContext& ctx, const Loaded
   options.epsilon = 1e-2;
   Optimizer optimizer(ctx, options, table.block_elements(), table.decayed_elements());
   Ema ema(ctx, 0.9, model.weights());
-  StemObjective objective(ctx);
-  BatchStage stage(ctx, {1, 0.5, 2, 1, 0.25, 1});
+  SnapshotObjective objective(ctx);
+  SnapshotStage stage(ctx, {1, 0.5, 2, 1, 0.25, 1});
   TrainStep step(ctx, {.grad_clip = 0.05, .seed = 7}, model, optimizer, &ema, objective, stage);
   Batch first(kBatch, data.tokens(), data.features(), data.outputs(), ctx.staging());
   Batch second(kBatch, data.tokens(), data.features(), data.outputs(), ctx.staging());
   data.gather(std::vector<int64_t>{0, 1, 2, 3, 4}, first);
   data.gather(std::vector<int64_t>{5, 6, 7}, second);
   PhaseTimes times;
-  const Batch* batches[] = {&first, &second};
+  const SampleBatch* batches[] = {&first, &second};
   const StepResult result = step.run(batches, 2, 1e-3, times);
   EXPECT_EQ(result.non_finite, "");
   EXPECT_EQ(result.samples, 8);

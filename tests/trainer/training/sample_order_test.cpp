@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "tests/support/tiny_training.h"
+#include "trainer/data/dataset.h"
 #include "trainer/training/prefetch.h"
 
 namespace stemfabric {
@@ -83,7 +84,8 @@ TEST(Prefetcher, GivesTheStreamsBatchesInOrder) {
   Batch reference(4, dataset.tokens(), dataset.features(), dataset.outputs());
   for (int step = 0; step < 20; ++step) {
     for (int held = 0; held < 2; ++held) {
-      const Batch& batch = batches.next();
+      const auto& batch = dynamic_cast<const Batch&>(batches.next());
+      EXPECT_EQ(batch.epoch, (2 * step + held) / 3);
       dataset.gather(expected.next(), reference);
       ASSERT_EQ(batch.samples, reference.samples);
       ASSERT_EQ(batch.size, reference.size);
