@@ -363,8 +363,10 @@ int run_application(std::vector<std::string> args, std::span<const AddCommand> c
                   fmt::format("{}: {}; check the path and its permissions", error.path1().string(),
                               error.code().message()));
   } catch (const std::system_error& error) {
+    const char* what = std::ferror(stdout) != 0 ? "standard output could not be written"
+                                                : "the operating system refused";
     return report(command, exit_status(ErrorKind::kIo),
-                  fmt::format("the operating system refused: {}", error.code().message()));
+                  fmt::format("{}: {}", what, error.code().message()));
   } catch (const std::exception& error) {
     return report(command, exit_status(ErrorKind::kInternal),
                   fmt::format("internal error ({}); please report this as a bug", error.what()));

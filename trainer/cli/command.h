@@ -18,6 +18,7 @@ void add_features_command(CLI::App& app, Run& run);
 void add_train_command(CLI::App& app, Run& run);
 void add_evaluate_command(CLI::App& app, Run& run);
 void add_predict_command(CLI::App& app, Run& run);
+void add_separate_command(CLI::App& app, Run& run);
 void add_bss_eval_command(CLI::App& app, Run& run);
 void add_run_command(CLI::App& app, Run& run);
 void add_bench_command(CLI::App& app, Run& run);

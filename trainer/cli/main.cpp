@@ -29,6 +29,7 @@ constexpr AddCommand kCommands[] = {
     // Models at work
     add_evaluate_command,
     add_predict_command,
+    add_separate_command,
     add_bss_eval_command,
 
     // This installation
