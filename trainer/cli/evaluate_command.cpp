@@ -1,6 +1,7 @@
 // stemfabric evaluate: how well a model separates the records of a data set.
 #include <fmt/core.h>
 
+#include <cmath>
 #include <memory>
 #include <string>
 
@@ -51,6 +52,14 @@ void print_summary(const EvaluateResult& result, bool has_model) {
     evaluated += stem.evaluated;
   }
   print_row("all", result.summary.model, result.summary.mixture, has_model, evaluated);
+  for (const OracleScores& oracle : result.oracles) {
+    std::string line = fmt::format("{:<10} SDR dB:", oracle.name);
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      line += fmt::format(" {} {}", kStemNames[s],
+                          std::isnan(oracle.sdr[s]) ? "-" : fmt::format("{:.1f}", oracle.sdr[s]));
+    }
+    fmt::print("{}\n", line);
+  }
   if (!result.note.empty()) {
     fmt::print("{}\n", result.note);
   }
@@ -71,7 +80,8 @@ int run_evaluate(const Options& options) {
                                            .model = options.model,
                                            .output_dir = options.output_dir,
                                            .split = options.split,
-                                           .batch_size = config.inference.batch_size});
+                                           .batch_size = config.inference.batch_size,
+                                           .num_overlap = config.inference.num_overlap});
   print_summary(result, !options.model.empty());
   return 0;
 }
@@ -92,11 +102,11 @@ void add_evaluate_command(CLI::App& app, Run& run) {
       ->type_name("PATH");
   command
       ->add_option("--output-dir", options->output_dir,
-                   "Gets evaluation_report.json and report.html")
+                   "Gets evaluation_report.json and report.html; of audio also excerpts")
       ->type_name("DIR")
       ->required();
   command->add_option("--split", options->split, "Which part of the data set")
-      ->type_name("train|validation");
+      ->type_name("train|validation|test");
   command
       ->add_option("--batch-size", options->batch_size,
                    "Samples per forward pass (inference.batch_size)")

@@ -1,19 +1,19 @@
 #include "trainer/evaluation/evaluate.h"
 
-#include <fmt/chrono.h>
-
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/io/file.h"
+#include "trainer/audio_data/audio_dataset.h"
 #include "trainer/config/config_io.h"
+#include "trainer/evaluation/describe_model.h"
+#include "trainer/evaluation/evaluate_audio.h"
 #include "trainer/model/trained_model.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/report/evaluation_report.h"
-#include "trainer/training/run_record.h"
+#include "trainer/training/run_outputs.h"
 
 namespace stemfabric {
 namespace {
@@ -48,6 +48,12 @@ std::string target_kind(const DatasetFolder& folder) {
 
 void check_fit(const std::filesystem::path& weights, const ModelConfig& model,
                const DatasetFolder& folder, const Dataset& data) {
+  if (model.mask != "none") {
+    throw InputError(
+        "{} is a model of masks, but the data set {} holds snapshots; evaluate it on one made by "
+        "`stemfabric dataset --audio`",
+        weights.string(), folder.root.string());
+  }
   const auto require = [&](int64_t of_model, int64_t of_data, const char* what) {
     if (of_model != of_data) {
       throw InputError(
@@ -64,32 +70,12 @@ void check_fit(const std::filesystem::path& weights, const ModelConfig& model,
   }
 }
 
-// What the weights file and the run folder that it lies in tell about the training.
-void describe_training(const TrainedModel& trained, ReportInputs& report) {
-  report.model_config = model_config_to_json(trained.config());
-  for (const auto& [entry, key] : {std::pair{"seed", "seed"},
-                                   {"step", "step"},
-                                   {"weights", "weights"},
-                                   {"data_hash", "dataHash"},
-                                   {"code_revision", "codeRevision"}}) {
-    if (const auto found = trained.metadata.find(entry); found != trained.metadata.end()) {
-      report.training[key] = found->second;
-    }
-  }
-  if (const auto record = find_run_record(trained.weights, trained.sha256)) {
-    report.config = record->config;
-    report.config_source = record->source.string();
-    report.training["codeVersion"] = record->code_version;
-    report.training["codeRevision"] = record->code_revision;
-    report.training["dataHash"] = record->data_hash;
-    report.training["seed"] =
-        nlohmann::json::parse(record->config).at("training").at("seed").dump();
-  }
-}
-
 }  // namespace
 
 EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& request) {
+  if (is_audio_dataset(request.dataset_dir)) {
+    return evaluate_audio(ctx, request);
+  }
   const DatasetFolder folder = open_dataset(request.dataset_dir);
   const Dataset& data = chosen_split(folder, request.split);
   TrainedModel trained;
@@ -104,24 +90,21 @@ EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& requ
   const std::vector<RecordEvaluation> records =
       evaluate_dataset(trained.model.get(), data, request.batch_size);
   EvaluateResult result{.summary = summarise(records),
+                        .oracles = {},
                         .json = request.output_dir / "evaluation_report.json",
                         .html = request.output_dir / "report.html"};
   result.note = target_note(target_kind(folder));
-  ReportInputs report{
-      .timestamp = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))),
-      .dataset_dir = folder.root.string(),
-      .split = request.split,
-      .data_hash = folder.hash,
-      .split_hash = data.hash(),
-      .target_kind = target_kind(folder),
-      .has_model = trained.model != nullptr,
-      .records = records,
-      .summary = result.summary};
+  ReportInputs report{.timestamp = utc_now(),
+                      .dataset_dir = folder.root.string(),
+                      .split = request.split,
+                      .data_hash = folder.hash,
+                      .split_hash = data.hash(),
+                      .target_kind = target_kind(folder),
+                      .has_model = trained.model != nullptr,
+                      .records = records,
+                      .summary = result.summary};
   if (trained.model) {
-    report.model_path = trained.weights.string();
-    report.model_hash = trained.sha256;
-    describe_training(trained, report);
-    report.run_folder = run_folder_of(trained.weights).string();
+    describe_model(trained, report);
   }
   write_evaluation_json(result.json, report);
   write_evaluation_html(result.html, report);

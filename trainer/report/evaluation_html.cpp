@@ -49,8 +49,9 @@ std::string counted(std::size_t count, const char* what) {
 std::string head(const ReportInputs& report) {
   std::string html = open_page("stemfabric evaluation", "Stem separation: evaluation");
   html += fmt::format("<p class=\"sub\">{} of the {} split · {} · {}</p>\n",
-                      counted(report.records.size(), "record"), escape_html(report.split),
-                      escape_html(report.dataset_dir), escape_html(report.timestamp));
+                      counted(report.records.size(), report.audio != nullptr ? "track" : "record"),
+                      escape_html(report.split), escape_html(report.dataset_dir),
+                      escape_html(report.timestamp));
   if (!report.has_model) {
     html += "<p class=\"note\">No model was given: only the mixture baseline is shown.</p>\n";
   }
@@ -156,9 +157,12 @@ std::string comparison_table(const ReportInputs& report) {
   }
   html += "<tr class=\"all\">" + table_row("all", summary.model, summary.mixture, report.has_model,
                                            counted(static_cast<std::size_t>(evaluated), "stem"));
-  html +=
-      "</tbody></table></div>\n<p class=\"hint\">Medians. The mixture baseline answers with the "
-      "sum of the true stems for every stem; it has no artifacts, hence its SAR.";
+  html += "</tbody></table></div>\n<p class=\"hint\">";
+  html += report.audio != nullptr
+              ? "Medians over tracks; per track, medians of frames of 1 s. The mixture baseline "
+                "answers with the mixture for every stem."
+              : "Medians. The mixture baseline answers with the sum of the true stems for every "
+                "stem; it has no artifacts, hence its SAR.";
   if (!missing.empty()) {
     html += " Not evaluated:" + missing.substr(0, missing.size() - 1) + ".";
   }
@@ -236,6 +240,70 @@ limited to ±100 dB; charts end at ±40 dB</dd>
 )html";
 }
 
+std::string audio_definitions() {
+  return R"html(<h2>Definitions</h2>
+<div class="card"><dl>
+<dt>SDR, SIR, SAR</dt><dd>BSS-Eval v4: frames of 1 s, both channels together, 512 filter taps; the median of a track's
+frames, without those in which any stem is silent; limited to ±100 dB; charts end at ±40 dB</dd>
+<dt>Whole-track SDR</dt><dd>10 log₁₀(Σ s² / Σ (s − e)²) over the whole track, e the estimate of the true stem s</dd>
+<dt>Overall</dt><dd>0.4 n(SDR) + 0.4 n(SIR) + 0.2 n(SAR) with n(x) = clip((x + 20) / 40, 0, 1)</dd>
+<dt>Not evaluated</dt><dd>absent stems (the data set does not know them) and silent ones (zero everywhere)</dd>
+</dl></div>
+)html";
+}
+
+// Who would answer how well: medians of the SDR.
+std::string baseline_table(const ReportInputs& report) {
+  std::string html =
+      "<h2>Between mixture and oracle</h2>\n<div class=\"card scroll\"><table><thead><tr>"
+      "<th>SDR (median of 1 s frames), dB</th>";
+  for (const std::string_view stem : kStemNames) {
+    html += fmt::format("<th>{}</th>", stem);
+  }
+  html += "<th class=\"first\">all</th></tr></thead><tbody>\n";
+  for (const AudioEstimator of : {kMixtureEstimate, kModelEstimate, kIrm, kMwf}) {
+    if (of == kModelEstimate && !report.has_model) {
+      continue;
+    }
+    html += fmt::format("<tr><td>{}</td>", kAudioEstimatorNames[of]);
+    for (std::size_t s = 0; s <= kStemCount; ++s) {
+      const Distribution d = sdr_of(report.audio->tracks, of, s);
+      html += fmt::format("<td{}>{}</td>", s == kStemCount ? " class=\"first\"" : "", score(d, 0));
+    }
+    html += "</tr>\n";
+  }
+  return html +
+         "</tbody></table></div>\n<p class=\"hint\">IRM: the ideal ratio mask; MWF: the "
+         "multichannel Wiener filter; both are made from the true stems, on spectra of 4096 "
+         "samples.</p>\n";
+}
+
+// SDR of every track and stem, model (mixture).
+std::string track_table(const ReportInputs& report) {
+  std::string html =
+      "<h2>Tracks</h2>\n<div class=\"card scroll\"><table><thead><tr><th>Whole-track SDR, dB</th>";
+  for (const std::string_view stem : kStemNames) {
+    html += fmt::format("<th>{}</th>", stem);
+  }
+  html += "</tr></thead><tbody>\n";
+  for (const AudioTrackEvaluation& track : report.audio->tracks) {
+    html += fmt::format("<tr><td>{}</td>", escape_html(track.id));
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      if (track.states[s] != StemState::kEvaluated) {
+        html += "<td class=\"none\">–</td>";
+        continue;
+      }
+      const double mixture = track.scores[kMixtureEstimate][s].track_sdr;
+      html += report.has_model ? fmt::format("<td>{:.1f} <small>({:.1f})</small></td>",
+                                             track.scores[kModelEstimate][s].track_sdr, mixture)
+                               : fmt::format("<td>{:.1f}</td>", mixture);
+    }
+    html += "</tr>\n";
+  }
+  html += "</tbody></table></div>\n";
+  return report.has_model ? html + "<p class=\"hint\">Model (mixture).</p>\n" : html;
+}
+
 std::string provenance(const ReportInputs& report) {
   const auto of_training = [&](const char* key) {
     const auto entry = report.training.find(key);
@@ -277,8 +345,13 @@ void write_evaluation_html(const std::filesystem::path& path, const ReportInputs
   html += summary_cards(report);
   html += comparison_table(report);
   html += box_plots(report);
+  if (report.audio != nullptr) {
+    html += baseline_table(report);
+    html += track_table(report);
+    html += examples_section(report.audio->examples);
+  }
   html += curves(report);
-  html += definitions();
+  html += report.audio != nullptr ? audio_definitions() : definitions();
   html += provenance(report);
   html += close_page();
   write_text_file(path, html);

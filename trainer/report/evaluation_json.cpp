@@ -114,6 +114,86 @@ Json definitions() {
       {"mixture", "baseline: the sum of the record's true stems as the estimate of every stem"}};
 }
 
+Json audio_definitions() {
+  return {
+      {"sdr",
+       "SDR (median of 1 s frames): BSS-Eval v4, 10 log10(|s|^2 / |e - s|^2) in dB over both "
+       "channels, s = true stem, e = estimate"},
+      {"isr",
+       "BSS-Eval v4, median of 1 s frames: 10 log10(|s|^2 / |q - s|^2), q = projection of e on s "
+       "filtered by 512 taps"},
+      {"sir",
+       "BSS-Eval v4, median of 1 s frames: 10 log10(|q|^2 / |p - q|^2), p = projection of e on all "
+       "stems filtered by 512 taps"},
+      {"sar", "BSS-Eval v4, median of 1 s frames: 10 log10(|p|^2 / |e - p|^2)"},
+      {"trackSdr", "SDR (whole track): the track as one frame"},
+      {"overall", "0.4 n(SDR) + 0.4 n(SIR) + 0.2 n(SAR), n(x) = clip((x + 20) / 40, 0, 1)"},
+      {"limits",
+       "values are limited to +-100 dB; null = undefined; frames in which any stem is silent are "
+       "left out"},
+      {"notEvaluated", "absent = the data set does not know the stem; silent = zero everywhere"},
+      {"aggregate", "medians over tracks; aggregateMetrics over all evaluated stems of all tracks"},
+      {"mixture", "baseline: the mixture as the estimate of every stem"},
+      {"IRM",
+       "baseline: ideal ratio mask, |stem| over the sum of the magnitudes of all stems, on "
+       "spectra of 4096 samples every 1024; SDRs alone"},
+      {"MWF",
+       "baseline: multichannel Wiener filter with the true powers and spatial covariances, on "
+       "the same spectra; SDRs alone"}};
+}
+
+// ISR and whole-track SDR of a track's stems, beside the four values of every report.
+void add_audio_scores(const AudioTrackEvaluation& track, bool has_model, Json& stems) {
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    if (track.states[s] != StemState::kEvaluated) {
+      continue;
+    }
+    const auto add = [&](Json& entry, AudioEstimator of) {
+      entry["isr"] = number(track.scores[of][s].isr);
+      entry["trackSdr"] = number(track.scores[of][s].track_sdr);
+    };
+    Json& entry = stems[std::string(kStemNames[s])];
+    if (has_model) {
+      add(entry, kModelEstimate);
+    }
+    add(entry["mixture"], kMixtureEstimate);
+    for (const AudioEstimator of : {kIrm, kMwf}) {
+      entry[kAudioEstimatorNames[of]] = {{"sdr", number(track.scores[of][s].sdr)},
+                                         {"trackSdr", number(track.scores[of][s].track_sdr)}};
+    }
+  }
+}
+
+// SDRs of the masks that are made from the truth.
+Json oracle_baseline(const std::vector<AudioTrackEvaluation>& tracks, AudioEstimator of) {
+  const auto entry = [&](std::size_t stem) {
+    const Distribution frames = sdr_of(tracks, of, stem);
+    const Distribution whole = sdr_of(tracks, of, stem, &AudioScores::track_sdr);
+    Json json;
+    json["sdr"] = frames.count > 0 ? Json(frames.median) : Json();
+    json["trackSdr"] = whole.count > 0 ? Json(whole.median) : Json();
+    json["statistics"] = {{"sdr", distribution(frames)}, {"trackSdr", distribution(whole)}};
+    return json;
+  };
+  Json stems;
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    stems[std::string(kStemNames[s])] = entry(s);
+  }
+  return {{"aggregateMetrics", entry(kStemCount)}, {"stemMetrics", stems}};
+}
+
+Json baselines(const ReportInputs& report) {
+  Json json;
+  json["mixture"] = {{"aggregateMetrics", metrics(report.summary.mixture)},
+                     {"stemMetrics", stem_metrics(report.summary, false)}};
+  if (report.audio != nullptr) {
+    for (const AudioEstimator of : {kIrm, kMwf}) {
+      json[kAudioEstimatorNames[of]] = oracle_baseline(report.audio->tracks, of);
+    }
+  }
+  return json;
+}
+
 Json record_entry(const RecordEvaluation& record, bool has_model) {
   Json stems;
   for (std::size_t s = 0; s < kStemCount; ++s) {
@@ -160,11 +240,8 @@ void write_evaluation_json(const std::filesystem::path& path, const ReportInputs
       {"codeRevision", code_revision()},
       {"aggregateMetrics", report.has_model ? metrics(summary.model) : Json()},
       {"stemMetrics", report.has_model ? stem_metrics(summary, true) : Json()},
-      {"baselines",
-       {{"mixture",
-         {{"aggregateMetrics", metrics(summary.mixture)},
-          {"stemMetrics", stem_metrics(summary, false)}}}}},
-      {"definitions", definitions()},
+      {"baselines", baselines(report)},
+      {"definitions", report.audio != nullptr ? audio_definitions() : definitions()},
       {"model", report.has_model ? Json{{"path", report.model_path}, {"sha256", report.model_hash}}
                                  : Json()},
       {"data",
@@ -189,7 +266,11 @@ void write_evaluation_json(const std::filesystem::path& path, const ReportInputs
   file.write(",\n \"individualEvaluations\": [");
   for (std::size_t i = 0; i < report.records.size(); ++i) {
     file.write(i == 0 ? "\n  " : ",\n  ");
-    file.write(dump(record_entry(report.records[i], report.has_model), -1));
+    Json entry = record_entry(report.records[i], report.has_model);
+    if (report.audio != nullptr) {
+      add_audio_scores(report.audio->tracks[i], report.has_model, entry["stems"]);
+    }
+    file.write(dump(entry, -1));
   }
   file.write("\n ]\n}\n");
   file.commit();

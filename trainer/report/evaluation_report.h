@@ -6,9 +6,17 @@
 #include <string>
 #include <vector>
 
+#include "trainer/evaluation/audio_evaluation.h"
 #include "trainer/evaluation/evaluation.h"
+#include "trainer/report/audio_examples.h"
 
 namespace stemfabric {
+
+// What the report of an audio data set has besides.
+struct AudioReport {
+  std::vector<AudioTrackEvaluation> tracks;  // of the records, in their order
+  std::vector<AudioExample> examples;
+};
 
 struct ReportInputs {
   std::string timestamp;  // ISO 8601, UTC
@@ -26,6 +34,7 @@ struct ReportInputs {
   std::map<std::string, std::string> training;  // seed, codeVersion, codeRevision, dataHash, step
   const std::vector<RecordEvaluation>& records;
   const EvaluationSummary& summary;
+  const AudioReport* audio = nullptr;  // null: of snapshots
 };
 
 // What is said about targets no feature can predict; empty otherwise.

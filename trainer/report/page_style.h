@@ -62,6 +62,8 @@ line.axis { stroke: var(--soft); stroke-width: 1; }
 .key-0 { background: var(--blue); } .key-1 { background: var(--orange); }
 .key-target { height: 0; border-radius: 0; border-top: 2px dashed var(--green); } .none { color: var(--soft); }
 .bar { height: 10px; border-radius: 3px; background: var(--blue); min-width: 1px; }
+td img { display: block; image-rendering: pixelated; border-radius: 4px; }
+td audio { width: 360px; height: 34px; }
 td.wide { width: 50%; text-align: left; }
 @media print { body { background: none; } .card { break-inside: avoid; } }
 )css";

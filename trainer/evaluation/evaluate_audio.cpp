@@ -1,0 +1,125 @@
+#include "trainer/evaluation/evaluate_audio.h"
+
+#include <limits>
+#include <optional>
+
+#include "runtime/core/check.h"
+#include "runtime/core/progress.h"
+#include "runtime/io/file.h"
+#include "trainer/audio_data/audio_dataset.h"
+#include "trainer/device_context.h"
+#include "trainer/evaluation/audio_evaluation.h"
+#include "trainer/evaluation/describe_model.h"
+#include "trainer/report/evaluation_report.h"
+#include "trainer/training/run_outputs.h"
+
+namespace stemfabric {
+namespace {
+
+using Tracks = std::vector<std::shared_ptr<const AudioTrack>>;
+
+const Tracks& chosen_tracks(const AudioDatasetFolder& folder, const std::string& split) {
+  if (split != "train" && split != "validation" && split != "test") {
+    throw UsageError("--split {}: expected train, validation or test", split);
+  }
+  const Tracks& tracks = split == "train"        ? folder.train
+                         : split == "validation" ? folder.validation
+                                                 : folder.test;
+  if (tracks.empty()) {
+    throw InputError("the data set {} has no tracks in its {} split; evaluate another --split",
+                     folder.root.string(), split);
+  }
+  return tracks;
+}
+
+SeparationModel open_model(const ExecutionContext& ctx, const EvaluateRequest& request,
+                           const AudioDatasetFolder& folder) {
+  const std::filesystem::path weights = find_weights(request.model);
+  SeparationModel model = open_separation_model(ctx, weights);
+  if (model.audio.sample_rate != folder.manifest.sample_rate) {
+    throw InputError(
+        "{} works at {} Hz, but the data set {} was made at {} Hz; make it again with "
+        "--set audio.sample_rate={}",
+        weights.string(), model.audio.sample_rate, folder.root.string(),
+        folder.manifest.sample_rate, model.audio.sample_rate);
+  }
+  return model;
+}
+
+std::vector<OracleScores> oracle_scores(const std::vector<AudioTrackEvaluation>& tracks) {
+  std::vector<OracleScores> oracles;
+  for (const AudioEstimator of : {kIrm, kMwf}) {
+    OracleScores scores{.name = kAudioEstimatorNames[of], .sdr = {}};
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      const Distribution sdr = sdr_of(tracks, of, s);
+      scores.sdr[s] = sdr.count > 0 ? sdr.median : std::numeric_limits<double>::quiet_NaN();
+    }
+    oracles.push_back(std::move(scores));
+  }
+  return oracles;
+}
+
+std::string hash_of(const Tracks& tracks) {
+  std::string text;
+  for (const auto& track : tracks) {
+    text += track_hash_line(track->info());
+  }
+  return sha256_hex(text);
+}
+
+}  // namespace
+
+EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest& request) {
+  const AudioDatasetFolder folder = open_audio_dataset(request.dataset_dir);
+  const Tracks& tracks = chosen_tracks(folder, request.split);
+  std::optional<SeparationModel> model;
+  if (!request.model.empty()) {
+    model.emplace(open_model(ctx, request, folder));
+  }
+  make_directories(request.output_dir);
+  // BSS-Eval runs on the CPU.
+  std::optional<ExecutionContext> own_cpu;
+  if (!ctx.is_cpu()) {
+    own_cpu.emplace(device_context("cpu", "inference.device", 0));
+  }
+  AudioReport audio;
+  std::vector<RecordEvaluation> records;
+  Progress progress("evaluate", "tracks", static_cast<int64_t>(tracks.size()));
+  for (const auto& track : tracks) {
+    TrackSignals signals = read_track(*track);
+    if (model) {
+      separate_track(*model, *track, request.num_overlap, signals);
+    }
+    audio.tracks.push_back(
+        evaluate_track(own_cpu ? *own_cpu : ctx, *track, folder.manifest.sample_rate, signals));
+    records.push_back(audio.tracks.back().record());
+    if (const auto number = static_cast<int>(audio.tracks.size()); number <= kAudioExamples) {
+      audio.examples.push_back(
+          write_example(request.output_dir, number, audio.tracks.back(), signals));
+    }
+    progress.advance(1);
+  }
+  EvaluateResult result{.summary = summarise(records),
+                        .oracles = oracle_scores(audio.tracks),
+                        .json = request.output_dir / "evaluation_report.json",
+                        .html = request.output_dir / "report.html",
+                        .note = {}};
+  ReportInputs report{.timestamp = utc_now(),
+                      .dataset_dir = folder.root.string(),
+                      .split = request.split,
+                      .data_hash = folder.hash,
+                      .split_hash = hash_of(tracks),
+                      .target_kind = "audio",
+                      .has_model = model.has_value(),
+                      .records = records,
+                      .summary = result.summary,
+                      .audio = &audio};
+  if (model) {
+    describe_model(model->trained, report);
+  }
+  write_evaluation_json(result.json, report);
+  write_evaluation_html(result.html, report);
+  return result;
+}
+
+}  // namespace stemfabric
