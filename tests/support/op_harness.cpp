@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "kernels/common/philox.h"
+#include "runtime/core/bf16.h"
 
 namespace stemfabric::test {
 namespace {
@@ -29,19 +30,35 @@ uint32_t random_word(uint64_t seed, int64_t n) {
 }
 
 template <typename T>
-double load(const std::byte* from) {
+T load_bits(const std::byte* from) {
   T value;
   std::memcpy(&value, from, sizeof(T));
-  return static_cast<double>(value);
+  return value;
+}
+template <typename T>
+void store_bits(std::byte* to, T value) {
+  std::memcpy(to, &value, sizeof(T));
+}
+
+template <typename T>
+double load(const std::byte* from) {
+  return static_cast<double>(load_bits<T>(from));
 }
 
 template <typename T>
 void store(std::byte* to, double value) {
-  const T narrow = static_cast<T>(value);
-  std::memcpy(to, &narrow, sizeof(T));
+  store_bits(to, static_cast<T>(value));
 }
 
 }  // namespace
+
+std::vector<double> rounded_to_bf16(std::span<const double> values) {
+  std::vector<double> rounded;
+  for (const double value : values) {
+    rounded.push_back(static_cast<double>(round_to_bf16(static_cast<float>(value))));
+  }
+  return rounded;
+}
 
 bool ops_are_emulated() {
   const ExecutionContext& ctx = test_context();
@@ -85,8 +102,8 @@ GuardedTensor::~GuardedTensor() {
 }
 
 GuardedTensor GuardedTensor::random(const Shape& shape, uint64_t seed, double low, double high,
-                                    const Layout& layout) {
-  GuardedTensor tensor(shape, DType::kF32, layout);
+                                    const Layout& layout, DType dtype) {
+  GuardedTensor tensor(shape, dtype, layout);
   for (int64_t i = 0; i < tensor.elements(); ++i) {
     tensor.set(i, low + (high - low) * static_cast<double>(random_word(seed, i)) * 0x1p-32);
   }
@@ -132,6 +149,8 @@ double GuardedTensor::get(int64_t index) const {
   switch (view_.dtype()) {
     case DType::kF32:
       return load<float>(at);
+    case DType::kBF16:
+      return static_cast<double>(from_bf16(load_bits<Bf16>(at)));
     case DType::kF64:
       return load<double>(at);
     case DType::kU8:
@@ -149,6 +168,8 @@ void GuardedTensor::set(int64_t index, double value) {
   switch (view_.dtype()) {
     case DType::kF32:
       return store<float>(at, value);
+    case DType::kBF16:
+      return store_bits(at, to_bf16(static_cast<float>(value)));
     case DType::kF64:
       return store<double>(at, value);
     case DType::kU8:
