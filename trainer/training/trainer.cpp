@@ -76,8 +76,12 @@ LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& s
   return effective;
 }
 
-Separator::Limits separator_limits(const StepPlan& plan, const Dataset& data) {
-  return {.batch = plan.batch_size, .tokens = data.tokens(), .training = true};
+Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan& plan,
+                                   const Dataset& data) {
+  return {.batch = plan.batch_size,
+          .tokens = data.tokens(),
+          .training = true,
+          .precision = precision_dtype(config.precision)};
 }
 
 }  // namespace
@@ -96,7 +100,7 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
                 .model = setup_.model,
                 .data_hash = setup_.data.hash},
       ctx_(std::move(ctx)),
-      model_(ctx_, setup_.model, separator_limits(plan_, *setup_.data.train)),
+      model_(ctx_, setup_.model, separator_limits(config_.training, plan_, *setup_.data.train)),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
       objective_(ctx_),
@@ -130,7 +134,7 @@ void Trainer::set_statistics() {
 
 void Trainer::preflight() {
   log_preflight(config_.training, setup_, model_.parameters(),
-                separator_limits(plan_, *setup_.data.train), plan_, ctx_);
+                separator_limits(config_.training, plan_, *setup_.data.train), plan_, ctx_);
 }
 
 void Trainer::start() {

@@ -20,8 +20,7 @@ struct TrainingSetup {
 // Opens data.dataset_dir and settles the model. Keys of `model` that the configuration does not set
 // come from the metadata of training.init_from if that is given; sizes still open come from the
 // data set. Statistics: those of init_from (identity if it has none), else of the data set's
-// manifest, else identity. ConfigError that names both sides of a conflict; ConfigError for a
-// precision that this build cannot do.
+// manifest, else identity. ConfigError that names both sides of a conflict.
 TrainingSetup prepare_training(const LoadedConfig& config);
 
 // Fills the block: from init_from, or at random from training.seed.
