@@ -33,6 +33,7 @@ struct Options {
   std::string attention = "superposition";
   double dropout = 0.0;
   std::string device = "cpu";
+  std::string precision = "fp32";
   bool profile = false;
 };
 
@@ -41,7 +42,7 @@ constexpr const char* kUsage =
     "                 [--steps 10] [--warmup 2]\n"
     "                 [--attention superposition|superposition_centered|"
     "superposition_normalized|softmax]\n"
-    "                 [--dropout 0] [--profile]\n";
+    "                 [--dropout 0] [--precision fp32|bf16] [--profile]\n";
 
 Options parse(int argc, char** argv) {
   Options o;
@@ -71,6 +72,11 @@ Options parse(int argc, char** argv) {
       o.device = value;
       if (o.device != "cpu" && o.device != "cuda") {
         throw UsageError("--device {}: give cpu or cuda\n{}", o.device, kUsage);
+      }
+    } else if (key == "--precision") {
+      o.precision = value;
+      if (o.precision != "fp32" && o.precision != "bf16") {
+        throw UsageError("--precision {}: give fp32 or bf16\n{}", o.precision, kUsage);
       }
     } else if (key == "--dropout") {
       o.dropout = std::atof(value);
@@ -103,7 +109,11 @@ class Training {
   Training(const Options& o, const DeviceInfo& device)
       : resource_(default_resource(device.device)),
         ctx_({.device = device.device, .threads = o.threads, .resource = &resource_}),
-        model_(ctx_, default_model(o), {.batch = o.batch, .tokens = o.tokens, .training = true}),
+        model_(ctx_, default_model(o),
+               {.batch = o.batch,
+                .tokens = o.tokens,
+                .training = true,
+                .precision = precision_dtype(o.precision)}),
         shape_{kStemCount, o.batch, o.tokens, 256},
         inputs_(device_tensor({o.batch, o.tokens, 256}, DType::kF32)),
         targets_(device_tensor(shape_, DType::kF32)),
@@ -265,13 +275,13 @@ void run(const Options& o) {
   const double median = milliseconds[milliseconds.size() / 2];
   fmt::print(
       "{{\"what\": \"train_step\", \"implementation\": \"stemfabric\", \"device\": \"{}\", "
-      "\"attention\": \"{}\", "
+      "\"precision\": \"{}\", \"attention\": \"{}\", "
       "\"batch\": {}, \"tokens\": {}, \"threads\": {}, \"dropout\": {}, \"steps\": {}, "
       "\"ms_median\": {:.3f}, \"ms_min\": {:.3f}, \"cpu_ms\": {:.2f}, \"tokens_per_s\": {:.0f}, "
       "\"peak_rss_mb\": {:.0f}, \"memory_mb\": {:.1f}, \"activation_mb\": {:.1f}, "
       "\"loss\": {:.6f}, \"gradient_norm\": {:.6f}}}\n",
-      device.name, o.attention, o.batch, o.tokens, o.threads, o.dropout, o.steps, median,
-      milliseconds.front(), cpu, static_cast<double>(o.batch * o.tokens) / median * 1e3,
+      device.name, o.precision, o.attention, o.batch, o.tokens, o.threads, o.dropout, o.steps,
+      median, milliseconds.front(), cpu, static_cast<double>(o.batch * o.tokens) / median * 1e3,
       peak_rss_mb(), training.memory_mb(),
       static_cast<double>(training.model().activation_bytes()) / (1 << 20), training.loss(),
       training.gradient_norm());

@@ -7,9 +7,9 @@
 // Derivatives at x <= 0 are 0. Source: quantum activation of the original separator.
 //
 //   tensor | shape | dtype | written
-//   x, y   | any, equal, contiguous | f32 |  y =
-//   dy, dx | as x                   | f32 |  dx =   (may be the same memory as dy)
-// Deterministic. Saved for backward: x (the pre-activation).
+//   x, y   | any, equal, contiguous | f32 or bf16 |  y =
+//   dy, dx | as x                   | as x        |  dx =   (may be the same memory as dy)
+// Computed in float32. Deterministic. Saved for backward: x (the pre-activation).
 #pragma once
 
 #include "runtime/core/tensor_view.h"

@@ -1,6 +1,7 @@
 #include "kernels/activation/activation_cpu.h"
 
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/activation/activation_cpu.cpp"  // once for each target
@@ -52,6 +53,12 @@ constexpr int64_t kBlock = 16384;  // elements of one task
 namespace cpu {
 
 void activation_forward(const ExecutionContext& ctx, const ActivationForwardArgs& args) {
+  if (args.x.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, activation_forward, [](Widened& f32, auto& a) {
+      f32.input(a.x);
+      f32.output(a.y);
+    });
+  }
   const auto* x = args.x.as<float>();
   auto* y = args.y.as<float>();
   parallel_for(ctx, args.x.elements(), kBlock, [&](int64_t begin, int64_t end, int64_t) {
@@ -61,6 +68,13 @@ void activation_forward(const ExecutionContext& ctx, const ActivationForwardArgs
 }
 
 void activation_backward(const ExecutionContext& ctx, const ActivationBackwardArgs& args) {
+  if (args.x.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, activation_backward, [](Widened& f32, auto& a) {
+      f32.input(a.x);
+      f32.input(a.dy);
+      f32.output(a.dx);
+    });
+  }
   const auto* x = args.x.as<float>();
   const auto* dy = args.dy.as<float>();
   auto* dx = args.dx.as<float>();

@@ -1,6 +1,7 @@
 #include "kernels/linear/linear.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/common/element.h"
 #include "kernels/linear/linear_cpu.h"
 #include "kernels/linear/linear_cuda.h"
 
@@ -8,9 +9,9 @@ namespace stemfabric {
 namespace {
 
 // Rows may be strided; elements of a row may not.
-void check_matrix(const char* op, const char* name, const ConstTensorView& view, int64_t rows,
-                  int64_t columns) {
-  check_tensor(op, name, view, DType::kF32, {rows, columns});
+void check_matrix(const char* op, const char* name, const ConstTensorView& view, DType dtype,
+                  int64_t rows, int64_t columns) {
+  check_tensor(op, name, view, dtype, {rows, columns});
   const bool rows_fit = rows <= 1 || columns == 0 || view.stride(0) >= columns;
   if ((columns > 1 && view.stride(1) != 1) || !rows_fit) {
     throw InternalError("{}: {} has strides ({}, {}); its rows must be contiguous and not overlap",
@@ -19,48 +20,57 @@ void check_matrix(const char* op, const char* name, const ConstTensorView& view,
 }
 
 void check_optional_vector(const char* op, const char* name, const ConstTensorView& view,
-                           int64_t size) {
+                           DType dtype, int64_t size) {
   if (view) {
-    check_tensor(op, name, view, DType::kF32, {size});
+    check_tensor(op, name, view, dtype, {size});
     SF_CHECK(view.contiguous(), "{}: {} must be contiguous", op, name);
   }
+}
+
+// The element type of a result, given that of the factors: bf16 only where they are.
+DType result_dtype(const ConstTensorView& result, DType factors) {
+  return factors == DType::kBF16 ? activation_dtype(result) : DType::kF32;
 }
 
 }  // namespace
 
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   const char* op = "linear_forward";
-  check_tensor(op, "x", args.x, DType::kF32, {-1, -1});
-  check_tensor(op, "kernel", args.kernel, DType::kF32, {args.x.dim(1), -1});
+  const DType dtype = activation_dtype(args.x);
+  check_tensor(op, "x", args.x, dtype, {-1, -1});
+  check_tensor(op, "kernel", args.kernel, dtype, {args.x.dim(1), -1});
   const int64_t m = args.x.dim(0);
   const int64_t k = args.x.dim(1);
   const int64_t n = args.kernel.dim(1);
-  check_matrix(op, "x", args.x, m, k);
-  check_matrix(op, "kernel", args.kernel, k, n);
-  check_matrix(op, "y", args.y, m, n);
-  check_optional_vector(op, "bias", args.bias, n);
+  const DType result = result_dtype(args.y, dtype);
+  check_matrix(op, "x", args.x, dtype, m, k);
+  check_matrix(op, "kernel", args.kernel, dtype, k, n);
+  check_matrix(op, "y", args.y, result, m, n);
+  check_optional_vector(op, "bias", args.bias, result, n);
   if (args.row_bias) {
-    check_matrix(op, "row_bias", args.row_bias, args.row_bias.dim(0), n);
+    check_matrix(op, "row_bias", args.row_bias, result, args.row_bias.dim(0), n);
     SF_CHECK(args.row_bias.dim(0) > 0, "{}: row_bias has no rows", op);
   }
   if (args.pre_activation) {
-    check_matrix(op, "pre_activation", args.pre_activation, m, n);
+    check_matrix(op, "pre_activation", args.pre_activation, result, m, n);
   }
   SF_DISPATCH(ctx, linear_forward, args);
 }
 
 void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
   const char* op = "linear_backward_input";
-  check_tensor(op, "dy", args.dy, DType::kF32, {-1, -1});
-  check_tensor(op, "kernel", args.kernel, DType::kF32, {-1, args.dy.dim(1)});
+  const DType dtype = activation_dtype(args.dy);
+  check_tensor(op, "dy", args.dy, dtype, {-1, -1});
+  check_tensor(op, "kernel", args.kernel, dtype, {-1, args.dy.dim(1)});
   const int64_t m = args.dy.dim(0);
   const int64_t n = args.dy.dim(1);
   const int64_t k = args.kernel.dim(0);
-  check_matrix(op, "dy", args.dy, m, n);
-  check_matrix(op, "kernel", args.kernel, k, n);
-  check_matrix(op, "dx", args.dx, m, k);
+  const DType result = result_dtype(args.dx, dtype);
+  check_matrix(op, "dy", args.dy, dtype, m, n);
+  check_matrix(op, "kernel", args.kernel, dtype, k, n);
+  check_matrix(op, "dx", args.dx, result, m, k);
   if (args.input_activation != Activation::kNone) {
-    check_matrix(op, "saved", args.saved, m, k);
+    check_matrix(op, "saved", args.saved, result, m, k);
     SF_CHECK(!args.accumulate, "{}: input_activation does not go with accumulate", op);
   }
   SF_DISPATCH(ctx, linear_backward_input, args);
@@ -68,15 +78,16 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
 
 void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
   const char* op = "linear_backward_kernel";
-  check_tensor(op, "x", args.x, DType::kF32, {-1, -1});
-  check_tensor(op, "dy", args.dy, DType::kF32, {args.x.dim(0), -1});
+  const DType dtype = activation_dtype(args.x);
+  check_tensor(op, "x", args.x, dtype, {-1, -1});
+  check_tensor(op, "dy", args.dy, dtype, {args.x.dim(0), -1});
   const int64_t m = args.x.dim(0);
   const int64_t k = args.x.dim(1);
   const int64_t n = args.dy.dim(1);
-  check_matrix(op, "x", args.x, m, k);
-  check_matrix(op, "dy", args.dy, m, n);
-  check_matrix(op, "dkernel", args.dkernel, k, n);
-  check_optional_vector(op, "dbias", args.dbias, n);
+  check_matrix(op, "x", args.x, dtype, m, k);
+  check_matrix(op, "dy", args.dy, dtype, m, n);
+  check_matrix(op, "dkernel", args.dkernel, DType::kF32, k, n);
+  check_optional_vector(op, "dbias", args.dbias, DType::kF32, n);
   SF_DISPATCH(ctx, linear_backward_kernel, args);
 }
 

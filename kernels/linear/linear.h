@@ -4,14 +4,22 @@
 //   backward_input   dx = act'(saved) ∘ (dy · kernelᵀ)            (+= if accumulate)
 //   backward_kernel  dkernel += xᵀ · dy,   dbias += Σ_m dy
 //
-//   tensor          | shape  | dtype | written        | note
-//   x, dx           | [M, K] | f32   | dx = or +=     | rows may be strided (last stride 1)
-//   kernel, dkernel | [K, N] | f32   | dkernel +=     | rows may be strided: a column slice of a
-//   wider kernel bias, dbias     | [N]    | f32   | dbias +=       | optional row_bias        | [P,
-//   N] | f32   |                | optional; added to row m at m mod P (positions) y, dy           |
-//   [M, N] | f32   | y =            | rows may be strided pre_activation  | [M, N] | f32   | = |
-//   optional: the value before the activation
-// Products accumulate in float32. Deterministic: the same bits for any number of threads.
+//   tensor                 | shape  | dtype | written    | note
+//   x, kernel, dy          |        | X     |            | the factors of the products
+//   x                      | [M, K] |       |            |
+//   kernel                 | [K, N] |       |            | may be a column slice of a wider one
+//   dy                     | [M, N] |       |            |
+//   y                      | [M, N] | Y     | =          |
+//   bias                   | [N]    | Y     |            | optional
+//   row_bias               | [P, N] | Y     |            | optional; row m gets row m mod P
+//   pre_activation         | [M, N] | Y     | =          | optional: the value before the
+//   activation dx                     | [M, K] | Y     | = or +=    | saved                  | [M,
+//   K] | Y     |            | with input_activation dkernel                | [K, N] | f32   | += |
+//   dbias                  | [N]    | f32   | +=         | optional
+// X is f32 or bf16. Y is f32, or bf16 where X is. Rows may be strided (last stride 1). Products and
+// sums accumulate in float32; with Y = bf16 what is written is rounded to it, and where a step of
+// its own adds a bias or takes an activation (docs/precision.md), so is what that step reads.
+// Deterministic: the same bits for any number of threads.
 // Saved for backward: the output for kRelu, the pre-activation for kReluQuantum.
 #pragma once
 

@@ -1,5 +1,6 @@
 #include "kernels/linear/linear_cpu.h"
 
+#include "kernels/common/widened.h"
 #include "kernels/linear/gemm.h"
 
 namespace stemfabric::cpu {
@@ -12,6 +13,16 @@ GemmOperand operand(const ConstTensorView& view, bool transposed = false) {
 }  // namespace
 
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  if (args.x.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, linear_forward, [](Widened& f32, auto& a) {
+      f32.input(a.x);
+      f32.input(a.kernel);
+      f32.input(a.bias);
+      f32.input(a.row_bias);
+      f32.output(a.y);
+      f32.output(a.pre_activation);
+    });
+  }
   GemmArgs g{.m = args.x.dim(0),
              .n = args.kernel.dim(1),
              .k = args.x.dim(1),
@@ -37,6 +48,14 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
 }
 
 void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+  if (args.dy.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, linear_backward_input, [](Widened& f32, auto& a) {
+      f32.input(a.dy);
+      f32.input(a.kernel);
+      f32.input(a.saved);
+      a.accumulate ? f32.in_place(a.dx) : f32.output(a.dx);
+    });
+  }
   GemmArgs g{.m = args.dy.dim(0),
              .n = args.kernel.dim(0),
              .k = args.dy.dim(1),
@@ -55,6 +74,12 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
 }
 
 void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
+  if (args.x.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, linear_backward_kernel, [](Widened& f32, auto& a) {
+      f32.input(a.x);
+      f32.input(a.dy);
+    });
+  }
   gemm(ctx, {.m = args.x.dim(1),
              .n = args.dy.dim(1),
              .k = args.x.dim(0),

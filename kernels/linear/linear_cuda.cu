@@ -6,12 +6,13 @@
 // activation's output instead, which the next product needs anyway, so the derivative is ours.
 //
 // Both kernels are bound by memory: the epilogue reads 4 bytes per element and writes 4 or 8, the
-// gate reads 8 and writes 4. A block is 32 vectors of four columns wide (a warp reads 512
-// consecutive bytes) and eight rows high; rows beyond the grid are taken in a loop. Odd widths,
-// strides or addresses go by single columns.
+// gate reads 8 and writes 4 (bf16: half of that). A block is 32 vectors of four columns wide (a
+// warp reads 512 consecutive bytes, 256 of bf16) and eight rows high; rows beyond the grid are
+// taken in a loop. Odd widths, strides or addresses go by single columns.
 #include <cstdint>
 
 #include "kernels/activation/activation_math.cuh"
+#include "kernels/common/element.h"
 #include "kernels/common/launch.cuh"
 #include "kernels/common/vector.cuh"
 #include "kernels/linear/linear_cuda.h"
@@ -28,33 +29,35 @@ constexpr int64_t kMaxRowBlocks = 4096;
 
 // v = in + bias[n] + row_bias[m mod period];  pre = v;  y = act(v). Absent parts are null; without
 // `in` it counts as 0. `in` may be y or pre.
+template <typename T>
 struct Epilogue {
-  const float* in = nullptr;
+  const T* in = nullptr;
   int64_t in_stride = 0;
-  const float* bias = nullptr;
-  const float* row_bias = nullptr;
+  const T* bias = nullptr;
+  const T* row_bias = nullptr;
   int64_t row_bias_stride = 0, row_bias_period = 1;
-  float* pre = nullptr;
+  T* pre = nullptr;
   int64_t pre_stride = 0;
-  float* y = nullptr;
+  T* y = nullptr;
   int64_t y_stride = 0;
   int64_t rows = 0, columns = 0;
   QuantumCoefficients quantum;
 };
 
 // dx = act'(saved) · dx; 0 instead of dx if it holds no product.
+template <typename T>
 struct Gate {
-  const float* saved = nullptr;
+  const T* saved = nullptr;
   int64_t saved_stride = 0;
-  float* dx = nullptr;
+  T* dx = nullptr;
   int64_t dx_stride = 0;
   bool has_product = true;
   int64_t rows = 0, columns = 0;
   QuantumCoefficients quantum;
 };
 
-template <int kWidth, Activation kActivation>
-__global__ void __launch_bounds__(kThreads) linear_epilogue_kernel(Epilogue e) {
+template <typename T, int kWidth, Activation kActivation>
+__global__ void __launch_bounds__(kThreads) linear_epilogue_kernel(Epilogue<T> e) {
   const int64_t column = (int64_t{blockIdx.x} * kColumnThreads + threadIdx.x) * kWidth;
   if (column >= e.columns) {
     return;
@@ -87,8 +90,8 @@ __global__ void __launch_bounds__(kThreads) linear_epilogue_kernel(Epilogue e) {
   }
 }
 
-template <int kWidth, Activation kActivation>
-__global__ void __launch_bounds__(kThreads) linear_gate_kernel(Gate g) {
+template <typename T, int kWidth, Activation kActivation>
+__global__ void __launch_bounds__(kThreads) linear_gate_kernel(Gate<T> g) {
   const int64_t column = (int64_t{blockIdx.x} * kColumnThreads + threadIdx.x) * kWidth;
   if (column >= g.columns) {
     return;
@@ -119,14 +122,15 @@ void launch_rows(const ExecutionContext& ctx, const char* name, Kernel kernel,
          kernel, arguments);
 }
 
-void run_epilogue(const ExecutionContext& ctx, const Epilogue& e, Activation activation) {
+template <typename T>
+void run_epilogue(const ExecutionContext& ctx, const Epilogue<T>& e, Activation activation) {
   const int64_t sizes = e.columns | e.in_stride | e.row_bias_stride | e.pre_stride | e.y_stride;
-  const bool vectors = sizes % 4 == 0 && aligned_for_float4(e.in, e.bias, e.row_bias, e.pre, e.y);
+  const bool vectors = sizes % 4 == 0 && aligned_for<4>(e.in, e.bias, e.row_bias, e.pre, e.y);
   const auto run = [&]<Activation kActivation>() {
     if (vectors) {
-      launch_rows(ctx, "linear_epilogue_kernel", linear_epilogue_kernel<4, kActivation>, e, 4);
+      launch_rows(ctx, "linear_epilogue_kernel", linear_epilogue_kernel<T, 4, kActivation>, e, 4);
     } else {
-      launch_rows(ctx, "linear_epilogue_kernel", linear_epilogue_kernel<1, kActivation>, e, 1);
+      launch_rows(ctx, "linear_epilogue_kernel", linear_epilogue_kernel<T, 1, kActivation>, e, 1);
     }
   };
   switch (activation) {
@@ -139,14 +143,15 @@ void run_epilogue(const ExecutionContext& ctx, const Epilogue& e, Activation act
   }
 }
 
-void run_gate(const ExecutionContext& ctx, const Gate& g, Activation activation) {
+template <typename T>
+void run_gate(const ExecutionContext& ctx, const Gate<T>& g, Activation activation) {
   const int64_t sizes = g.columns | g.saved_stride | g.dx_stride;
-  const bool vectors = sizes % 4 == 0 && aligned_for_float4(g.saved, g.dx);
+  const bool vectors = sizes % 4 == 0 && aligned_for<4>(g.saved, g.dx);
   const auto run = [&]<Activation kActivation>() {
     if (vectors) {
-      launch_rows(ctx, "linear_gate_kernel", linear_gate_kernel<4, kActivation>, g, 4);
+      launch_rows(ctx, "linear_gate_kernel", linear_gate_kernel<T, 4, kActivation>, g, 4);
     } else {
-      launch_rows(ctx, "linear_gate_kernel", linear_gate_kernel<1, kActivation>, g, 1);
+      launch_rows(ctx, "linear_gate_kernel", linear_gate_kernel<T, 1, kActivation>, g, 1);
     }
   };
   if (activation == Activation::kRelu) {
@@ -156,15 +161,13 @@ void run_gate(const ExecutionContext& ctx, const Gate& g, Activation activation)
   }
 }
 
-const float* optional(const ConstTensorView& view) { return view ? view.as<float>() : nullptr; }
-
 MatmulOperand operand(const ConstTensorView& view, bool transposed = false) {
-  return {view.as<float>(), view.stride(0), transposed};
+  return {view.data(), view.stride(0), transposed};
 }
 
-}  // namespace
-
-void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+// T: the element type of y and what is added to it.
+template <typename T>
+void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   const int64_t m = args.x.dim(0);
   const int64_t k = args.x.dim(1);
   const int64_t n = args.kernel.dim(1);
@@ -180,11 +183,13 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
     fused = matmul(ctx, {.m = m,
                          .n = n,
                          .k = k,
+                         .dtype = args.x.dtype(),
                          .a = operand(args.x),
                          .b = operand(args.kernel),
-                         .c = product.as<float>(),
+                         .c_dtype = product.dtype(),
+                         .c = product.data(),
                          .c_stride = product.stride(0),
-                         .bias = bias ? args.bias.as<float>() : nullptr,
+                         .bias = bias ? args.bias.data() : nullptr,
                          .relu = relu});
   }
   const bool add_bias = args.bias && !(fused && bias);
@@ -193,27 +198,29 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
   if (!add && !activate && !args.pre_activation) {
     return;
   }
-  Epilogue e{.in = k > 0 ? product.as<float>() : nullptr,
-             .in_stride = product.stride(0),
-             .bias = add_bias ? args.bias.as<float>() : nullptr,
-             .row_bias = optional(args.row_bias),
-             .y = args.y.as<float>(),
-             .y_stride = args.y.stride(0),
-             .rows = m,
-             .columns = n,
-             .quantum = args.quantum};
+  Epilogue<T> e{.in = k > 0 ? product.as<T>() : nullptr,
+                .in_stride = product.stride(0),
+                .bias = add_bias ? args.bias.as<T>() : nullptr,
+                .y = args.y.as<T>(),
+                .y_stride = args.y.stride(0),
+                .rows = m,
+                .columns = n,
+                .quantum = args.quantum};
   if (args.row_bias) {
+    e.row_bias = args.row_bias.as<T>();
     e.row_bias_stride = args.row_bias.stride(0);
     e.row_bias_period = args.row_bias.dim(0);
   }
   if (args.pre_activation && add) {
-    e.pre = args.pre_activation.as<float>();
+    e.pre = args.pre_activation.as<T>();
     e.pre_stride = args.pre_activation.stride(0);
   }
   run_epilogue(ctx, e, args.activation);
 }
 
-void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+// T: the element type of dx.
+template <typename T>
+void backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
   const int64_t m = args.dy.dim(0);
   const int64_t n = args.dy.dim(1);
   const int64_t k = args.kernel.dim(0);
@@ -224,28 +231,40 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
     matmul(ctx, {.m = m,
                  .n = k,
                  .k = n,
+                 .dtype = args.dy.dtype(),
                  .a = operand(args.dy),
                  .b = operand(args.kernel, true),
-                 .c = args.dx.as<float>(),
+                 .c_dtype = args.dx.dtype(),
+                 .c = args.dx.data(),
                  .c_stride = args.dx.stride(0),
                  .accumulate = args.accumulate});
   }
   if (args.input_activation != Activation::kNone) {
-    run_gate(ctx,
-             {.saved = args.saved.as<float>(),
-              .saved_stride = args.saved.stride(0),
-              .dx = args.dx.as<float>(),
-              .dx_stride = args.dx.stride(0),
-              .has_product = n > 0,
-              .rows = m,
-              .columns = k,
-              .quantum = args.quantum},
-             args.input_activation);
+    run_gate<T>(ctx,
+                {.saved = args.saved.as<T>(),
+                 .saved_stride = args.saved.stride(0),
+                 .dx = args.dx.as<T>(),
+                 .dx_stride = args.dx.stride(0),
+                 .has_product = n > 0,
+                 .rows = m,
+                 .columns = k,
+                 .quantum = args.quantum},
+                args.input_activation);
   } else if (n == 0 && !args.accumulate) {
-    run_epilogue(ctx,
-                 {.y = args.dx.as<float>(), .y_stride = args.dx.stride(0), .rows = m, .columns = k},
-                 Activation::kNone);
+    run_epilogue<T>(ctx,
+                    {.y = args.dx.as<T>(), .y_stride = args.dx.stride(0), .rows = m, .columns = k},
+                    Activation::kNone);
   }
+}
+
+}  // namespace
+
+void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  with_element(args.y.dtype(), [&]<typename T>() { forward<T>(ctx, args); });
+}
+
+void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+  with_element(args.dx.dtype(), [&]<typename T>() { backward_input<T>(ctx, args); });
 }
 
 void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
@@ -263,9 +282,10 @@ void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKer
     fused = matmul(ctx, {.m = k,
                          .n = n,
                          .k = m,
+                         .dtype = args.x.dtype(),
                          .a = operand(args.x, true),
                          .b = operand(args.dy),
-                         .c = args.dkernel.as<float>(),
+                         .c = args.dkernel.data(),
                          .c_stride = args.dkernel.stride(0),
                          .accumulate = true,
                          .b_column_sum = sum});
@@ -274,13 +294,13 @@ void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKer
     return;
   }
   if (fused) {
-    run_epilogue(ctx,
-                 {.in = args.dbias.as<float>(),
-                  .bias = sum,
-                  .y = args.dbias.as<float>(),
-                  .rows = 1,
-                  .columns = n},
-                 Activation::kNone);
+    run_epilogue<float>(ctx,
+                        {.in = args.dbias.as<float>(),
+                         .bias = sum,
+                         .y = args.dbias.as<float>(),
+                         .rows = 1,
+                         .columns = n},
+                        Activation::kNone);
   } else {
     column_sum(ctx, {.x = args.dy, .out = args.dbias.reshape({1, n})});
   }

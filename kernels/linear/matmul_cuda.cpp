@@ -1,4 +1,4 @@
-// Products by cuBLASLt in float32.
+// Products by cuBLASLt in float32, of float32 or bf16 factors.
 //
 // The library counts columns first: to it a row-major C [m,n] is Cᵀ [n,m], and Cᵀ = Bᵀ·Aᵀ. So its
 // first operand is our B, its second our A, and its bias, one value per row of Cᵀ, is ours per
@@ -52,9 +52,9 @@ class Description {
     if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && vector != nullptr) {
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     }
-    layout(first_, args.b, args.k, args.n);
-    layout(second_, args.a, args.m, args.k);
-    layout(result_, {args.c, args.c_stride, false}, args.m, args.n);
+    layout(first_, args.b, args.dtype, args.k, args.n);
+    layout(second_, args.a, args.dtype, args.m, args.k);
+    layout(result_, {args.c, args.c_stride, false}, args.c_dtype, args.m, args.n);
   }
   cublasLtMatmulDesc_t operation() { return &operation_; }
   cublasLtMatrixLayout_t first() { return &first_; }
@@ -68,13 +68,13 @@ class Description {
   }
   // A row-major [rows, columns] (or its transpose in memory), which the library calls
   // [columns, rows]. One row may have any stride; the library wants one that fits.
-  static void layout(cublasLtMatrixLayoutOpaque_t& to, const MatmulOperand& matrix, int64_t rows,
-                     int64_t columns) {
+  static void layout(cublasLtMatrixLayoutOpaque_t& to, const MatmulOperand& matrix, DType dtype,
+                     int64_t rows, int64_t columns) {
     const int64_t height = matrix.transposed ? rows : columns;
     const int64_t width = matrix.transposed ? columns : rows;
-    SF_CUBLAS_CHECK(cublasLtMatrixLayoutInit(&to, CUDA_R_32F, static_cast<uint64_t>(height),
-                                             static_cast<uint64_t>(width),
-                                             std::max(matrix.stride, height)));
+    SF_CUBLAS_CHECK(cublasLtMatrixLayoutInit(
+        &to, dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F, static_cast<uint64_t>(height),
+        static_cast<uint64_t>(width), std::max(matrix.stride, height)));
   }
 
   cublasLtMatmulDescOpaque_t operation_;
@@ -86,6 +86,8 @@ MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32)
   return {.m = args.m,
           .n = args.n,
           .k = args.k,
+          .dtype = args.dtype,
+          .c_dtype = args.c_dtype,
           .a_stride = args.a.stride,
           .b_stride = args.b.stride,
           .c_stride = args.c_stride,
@@ -133,8 +135,9 @@ MatmulChoice ask(void* handle, Description& description, const MatmulKey& key) {
 
 bool try_matmul(const ExecutionContext& ctx, const MatmulArgs& args, cublasLtEpilogue_t epilogue) {
   LibraryHandles& handles = LibraryHandles::of(ctx.device());
-  Description description(args, epilogue, ctx.tf32());
-  const MatmulKey key = key_of(args, epilogue, ctx.tf32());
+  const bool tf32 = ctx.tf32() && args.dtype == DType::kF32;
+  Description description(args, epilogue, tf32);
+  const MatmulKey key = key_of(args, epilogue, tf32);
   const MatmulChoice choice =
       handles.matmul_choice(key, [&](void* handle) { return ask(handle, description, key); });
   if (!choice.possible) {
@@ -167,10 +170,11 @@ bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
     return false;
   }
   throw DeviceError(
-      "cuBLASLt has no algorithm for the product of [{}, {}] and [{}, {}] on {} (row strides {}, "
+      "cuBLASLt has no algorithm for the {} product of [{}, {}] and [{}, {}] on {} (row strides "
+      "{}, "
       "{}, {})",
-      args.m, args.k, args.k, args.n, ctx.device().to_string(), args.a.stride, args.b.stride,
-      args.c_stride);
+      dtype_name(args.dtype), args.m, args.k, args.k, args.n, ctx.device().to_string(),
+      args.a.stride, args.b.stride, args.c_stride);
 }
 
 }  // namespace stemfabric::cuda

@@ -7,28 +7,34 @@
 //
 // Row-major matrices with any row stride >= their width; `transposed` says that the memory holds
 // the transpose. m, n, k >= 1. bias and relu do not go with accumulate, b_column_sum not with a
-// transposed B. All pointers are device memory.
+// transposed B, nor with a bf16 C. All pointers are device memory.
+//
+// A and B are f32 or bf16, both the same; C and the bias are f32, or bf16 where A and B are. Sums
+// are float32; C is rounded after bias and ReLU.
 #pragma once
 
 #include <cstdint>
 
+#include "runtime/core/dtype.h"
 #include "runtime/device/execution_context.h"
 
 namespace stemfabric::cuda {
 
 struct MatmulOperand {
-  const float* data = nullptr;
+  const void* data = nullptr;
   int64_t stride = 0;
   bool transposed = false;
 };
 
 struct MatmulArgs {
   int64_t m = 0, n = 0, k = 0;
+  DType dtype = DType::kF32;  // of a and b
   MatmulOperand a, b;
-  float* c = nullptr;
+  DType c_dtype = DType::kF32;  // of c and bias
+  void* c = nullptr;
   int64_t c_stride = 0;
   bool accumulate = false;
-  const float* bias = nullptr;  // [n]
+  const void* bias = nullptr;  // [n]
   bool relu = false;
   float* b_column_sum = nullptr;  // [n]
 };

@@ -1,14 +1,15 @@
-// Bound by memory: 4 bytes per element of x, read once; the float64 partial sums are a few percent
-// more. The rows of each class (m mod P) are cut into chunks of kRowsPerThread rows per thread; a
-// block sums one chunk of up to 32 vectors of columns, with its threads spread over columns and
-// rows (few columns: many rows), and then over its row threads in shared memory, as a tree. Where
-// a class has one chunk only, as in the gradient of a position table, that is the result; else the
-// chunks' sums go through the workspace. The cut depends on the sizes alone.
+// Bound by memory: 4 bytes per element of x (bf16: 2), read once; the float64 partial sums are a
+// few percent more. The rows of each class (m mod P) are cut into chunks of kRowsPerThread rows per
+// thread; a block sums one chunk of up to 32 vectors of columns, with its threads spread over
+// columns and rows (few columns: many rows), and then over its row threads in shared memory, as a
+// tree. Where a class has one chunk only, as in the gradient of a position table, that is the
+// result; else the chunks' sums go through the workspace. The cut depends on the sizes alone.
 #include "kernels/reduction/column_sum_cuda.h"
 
 #include <algorithm>
 
 #include "kernels/common/add_parts.cuh"
+#include "kernels/common/element.h"
 #include "kernels/common/vector.cuh"
 
 namespace stemfabric::cuda {
@@ -18,8 +19,9 @@ constexpr int kThreads = 256;
 constexpr int kMostVectors = 32;  // columns' vectors of a block
 constexpr int64_t kRowsPerThread = 16;
 
+template <typename T>
 struct ColumnSum {
-  const float* x;
+  const T* x;
   int64_t row_stride, rows, columns, period;
   double* parts;  // [chunks, period, columns]
   float* out;     // if there is one chunk
@@ -32,8 +34,8 @@ struct TileStorage {
 };
 
 // blockDim: vectors of columns, row threads. The grid: tiles of columns, chunks, classes.
-template <int kWidth>
-__global__ void __launch_bounds__(kThreads) column_sum_kernel(ColumnSum p) {
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) column_sum_kernel(ColumnSum<T> p) {
   auto& shared = shared_storage<TileStorage<kWidth>>();
   const int vectors = static_cast<int>(blockDim.x);
   const int row_threads = static_cast<int>(blockDim.y);
@@ -44,7 +46,7 @@ __global__ void __launch_bounds__(kThreads) column_sum_kernel(ColumnSum p) {
   double sum[kWidth] = {};
   if (column < p.columns) {
     const int64_t first = chunk * row_threads * kRowsPerThread + threadIdx.y;
-    const float* from = p.x + column;
+    const T* from = p.x + column;
     for (int64_t k = 0; k < kRowsPerThread; ++k) {
       const int64_t row = group + (first + k * row_threads) * p.period;
       if (row < p.rows) {
@@ -84,23 +86,20 @@ __global__ void __launch_bounds__(kThreads) column_sum_kernel(ColumnSum p) {
   }
 }
 
-}  // namespace
-
-void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {
+template <typename T>
+void run(const ExecutionContext& ctx, const ColumnSumArgs& args) {
   const int64_t rows = args.x.dim(0);
   const int64_t columns = args.x.dim(1);
   const int64_t period = args.out.dim(0);
-  if (rows == 0 || columns == 0) {
-    return;
-  }
-  ColumnSum p = {.x = args.x.as<float>(),
-                 .row_stride = args.x.stride(0),
-                 .rows = rows,
-                 .columns = columns,
-                 .period = period,
-                 .out = args.out.as<float>()};
-  const bool wide = aligned_for_float4(p.x) && columns % 4 == 0 && p.row_stride % 4 == 0;
-  const int64_t all_vectors = columns / (wide ? 4 : 1);
+  ColumnSum<T> p = {.x = args.x.as<T>(),
+                    .row_stride = args.x.stride(0),
+                    .rows = rows,
+                    .columns = columns,
+                    .period = period,
+                    .out = args.out.as<float>()};
+  constexpr int kWide = kVectorOf<T>;
+  const bool wide = aligned_for<kWide>(p.x) && columns % kWide == 0 && p.row_stride % kWide == 0;
+  const int64_t all_vectors = columns / (wide ? kWide : 1);
   int vectors = 1;  // of a block, a power of two
   while (vectors < kMostVectors && vectors < all_vectors) {
     vectors *= 2;
@@ -116,9 +115,17 @@ void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {
          {.kernel = "column_sum_kernel",
           .grid = grid_size(p.tiles * p.chunks * period),
           .block = {static_cast<unsigned>(vectors), static_cast<unsigned>(row_threads)}},
-         wide ? column_sum_kernel<4> : column_sum_kernel<1>, p);
+         wide ? column_sum_kernel<T, kWide> : column_sum_kernel<T, 1>, p);
   if (p.chunks > 1) {
     add_parts(ctx, p.parts, p.chunks, period * columns, p.out, period * columns, p.out);
+  }
+}
+
+}  // namespace
+
+void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {
+  if (args.x.elements() > 0) {
+    with_element(args.x.dtype(), [&]<typename T>() { run<T>(ctx, args); });
   }
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/reduction/reduction.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/common/element.h"
 #include "kernels/reduction/column_sum_cuda.h"
 #include "kernels/reduction/reduction_cpu.h"
 #include "kernels/reduction/sum_squares_cuda.h"
@@ -33,7 +34,7 @@ SumSquares sum_squares(const ExecutionContext& ctx, const ConstTensorView& x) {
 }
 
 void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {
-  check_tensor("column_sum", "x", args.x, DType::kF32, {-1, -1});
+  check_tensor("column_sum", "x", args.x, activation_dtype(args.x), {-1, -1});
   check_tensor("column_sum", "out", args.out, DType::kF32, {-1, args.x.dim(1)});
   SF_CHECK(args.x.dim(1) <= 1 || args.x.stride(1) == 1,
            "column_sum: the last stride of x is {}, not 1", args.x.stride(1));

@@ -6,11 +6,11 @@
 //   column_sum    out[p, :] += Σ_{m ≡ p (mod P)} x[m, :]
 //                 P = 1 gives a bias gradient, P = T that of a position table
 //
-//   tensor                | shape  | dtype | written | note
-//   x of sum_squares      | [n]    | f32   |         | contiguous
-//   result                | [3]    | f64   | =       | contiguous
-//   x of column_sum       | [M, N] | f32   |         | rows may be strided (last stride 1)
-//   out                   | [P, N] | f32   | +=      | contiguous
+//   tensor                | shape  | dtype       | written | note
+//   x of sum_squares      | [n]    | f32         |         | contiguous
+//   result                | [3]    | f64         | =       | contiguous
+//   x of column_sum       | [M, N] | f32 or bf16 |         | rows may be strided (last stride 1)
+//   out                   | [P, N] | f32         | +=      | contiguous
 // Sums in float64. Deterministic.
 #pragma once
 

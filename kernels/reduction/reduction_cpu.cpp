@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/reduction/reduction_cpu.cpp"
@@ -120,6 +121,9 @@ void sum_squares_into(const ExecutionContext& ctx, const SumSquaresArgs& args) {
 // Each row p of `out` sums the rows p, p + P, p + 2P, … of x. They are cut into blocks of kRows;
 // every block has a row of float64 partial sums, which are added in order.
 void column_sum(const ExecutionContext& ctx, const ColumnSumArgs& args) {
+  if (args.x.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, column_sum, [](Widened& f32, auto& a) { f32.input(a.x); });
+  }
   constexpr int64_t kRows = 128;
   const int64_t m = args.x.dim(0);
   const int64_t n = args.x.dim(1);

@@ -1,6 +1,7 @@
 #include "kernels/residual_norm/residual_norm.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/common/element.h"
 #include "kernels/residual_norm/residual_norm_cpu.h"
 #include "kernels/residual_norm/residual_norm_cuda.h"
 
@@ -8,16 +9,16 @@ namespace stemfabric {
 namespace {
 
 // One argument: its shape, and that it is contiguous.
-void check(const char* op, const char* name, const ConstTensorView& view,
+void check(const char* op, const char* name, const ConstTensorView& view, DType dtype,
            std::initializer_list<int64_t> shape) {
-  check_tensor(op, name, view, DType::kF32, shape);
+  check_tensor(op, name, view, dtype, shape);
   SF_CHECK(view.contiguous(), "{}: {} must be contiguous", op, name);
 }
 
-void check_optional(const char* op, const char* name, const ConstTensorView& view,
+void check_optional(const char* op, const char* name, const ConstTensorView& view, DType dtype,
                     std::initializer_list<int64_t> shape) {
   if (view) {
-    check(op, name, view, shape);
+    check(op, name, view, dtype, shape);
   }
 }
 
@@ -31,18 +32,19 @@ void check_dropout(const char* op, const DropoutConfig& dropout, int64_t tokens_
 
 void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwardArgs& args) {
   const char* op = "residual_norm_forward";
-  check(op, "residual", args.residual, {-1, -1});
+  const DType dtype = activation_dtype(args.residual);
+  check(op, "residual", args.residual, dtype, {-1, -1});
   const int64_t m = args.residual.dim(0);
   const int64_t c = args.residual.dim(1);
   SF_CHECK(c >= 1, "{}: residual has no channels", op);
-  check_optional(op, "x", args.x, {m, c});
-  check(op, "sum", args.sum, {m, c});
+  check_optional(op, "x", args.x, dtype, {m, c});
+  check(op, "sum", args.sum, dtype, {m, c});
   if (args.y) {
-    check(op, "y", args.y, {m, c});
-    check(op, "gamma", args.gamma, {c});
-    check(op, "beta", args.beta, {c});
-    check_optional(op, "mean", args.mean, {m});
-    check_optional(op, "rstd", args.rstd, {m});
+    check(op, "y", args.y, dtype, {m, c});
+    check(op, "gamma", args.gamma, DType::kF32, {c});
+    check(op, "beta", args.beta, DType::kF32, {c});
+    check_optional(op, "mean", args.mean, DType::kF32, {m});
+    check_optional(op, "rstd", args.rstd, DType::kF32, {m});
     SF_CHECK(static_cast<bool>(args.mean) == static_cast<bool>(args.rstd),
              "{}: mean and rstd must be both there or both absent", op);
     SF_CHECK(args.epsilon >= 0, "{}: epsilon is {}", op, args.epsilon);
@@ -53,21 +55,22 @@ void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwar
 
 void residual_norm_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args) {
   const char* op = "residual_norm_backward";
-  check(op, "dresidual", args.dresidual, {-1, -1});
+  const DType dtype = activation_dtype(args.dresidual);
+  check(op, "dresidual", args.dresidual, dtype, {-1, -1});
   const int64_t m = args.dresidual.dim(0);
   const int64_t c = args.dresidual.dim(1);
   SF_CHECK(c >= 1, "{}: dresidual has no channels", op);
   SF_CHECK(args.dy || args.dsum, "{}: dy and dsum are both missing", op);
-  check_optional(op, "dsum", args.dsum, {m, c});
-  check_optional(op, "dx", args.dx, {m, c});
+  check_optional(op, "dsum", args.dsum, dtype, {m, c});
+  check_optional(op, "dx", args.dx, dtype, {m, c});
   if (args.dy) {
-    check(op, "dy", args.dy, {m, c});
-    check(op, "sum", args.sum, {m, c});
-    check(op, "mean", args.mean, {m});
-    check(op, "rstd", args.rstd, {m});
-    check(op, "gamma", args.gamma, {c});
-    check(op, "dgamma", args.dgamma, {c});
-    check(op, "dbeta", args.dbeta, {c});
+    check(op, "dy", args.dy, dtype, {m, c});
+    check(op, "sum", args.sum, dtype, {m, c});
+    check(op, "mean", args.mean, DType::kF32, {m});
+    check(op, "rstd", args.rstd, DType::kF32, {m});
+    check(op, "gamma", args.gamma, DType::kF32, {c});
+    check(op, "dgamma", args.dgamma, DType::kF32, {c});
+    check(op, "dbeta", args.dbeta, DType::kF32, {c});
   }
   check_dropout(op, args.dropout, args.tokens_per_sample);
   SF_DISPATCH(ctx, residual_norm_backward, args);

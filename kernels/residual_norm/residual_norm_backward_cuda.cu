@@ -1,5 +1,5 @@
-// Bound by memory: up to 20 bytes per element (dy, sum and dsum read, dresidual and dx written),
-// each touched once.
+// Bound by memory: up to 20 bytes per element (dy, sum and dsum read, dresidual and dx written;
+// bf16: 10), each touched once.
 //
 // A block walks over a group of rows. Rows of up to 256 channels lie in the registers of a warp (or
 // of a part of one), rows of up to 1024 in those of a block, which also keep the shares of dgamma
@@ -9,6 +9,7 @@
 // the start. A second launch adds the partial sums in float64. There are at most kMostGroups
 // groups: enough to fill a GPU, and few enough that partial sums are a small part of the traffic.
 #include "kernels/common/add_parts.cuh"
+#include "kernels/common/element.h"
 #include "kernels/residual_norm/residual_norm_cuda.h"
 #include "kernels/residual_norm/residual_norm_rows.cuh"
 
@@ -20,15 +21,18 @@ constexpr int kLongRowLanes = 128;  // a block that holds one row in registers
 template <int kLanes>
 constexpr int kThreadsFor = kLanes == kLongRowLanes ? kLongRowLanes : 256;
 
+template <typename T>
 struct Backward {
-  const float *dy, *dsum, *sum, *mean, *rstd, *gamma;  // dy (then all but dsum) or dsum absent
-  float *dresidual, *dx, *parts;                       // dx may be absent; parts: [groups, 2, C]
+  const T *dy, *dsum, *sum;  // dy (then sum and the next three too) or dsum absent
+  const float *mean, *rstd, *gamma;
+  T *dresidual, *dx;  // dx may be absent
+  float* parts;       // [groups, 2, C]
   int64_t rows, channels, rows_per_group;
   Dropout dropout;
 };
 
-template <int kWidth>
-__device__ __forceinline__ FloatVector<kWidth> xhat_at(const Backward& p, int64_t i, float mean,
+template <int kWidth, typename T>
+__device__ __forceinline__ FloatVector<kWidth> xhat_at(const Backward<T>& p, int64_t i, float mean,
                                                        float rstd) {
   auto v = load_vector<kWidth>(p.sum + i);
   for (float& lane : v.lane) {
@@ -38,9 +42,9 @@ __device__ __forceinline__ FloatVector<kWidth> xhat_at(const Backward& p, int64_
 }
 
 // Writes dresidual = norm + dsum and what follows from it.
-template <int kWidth, bool kDropout>
-__device__ __forceinline__ void finish(const Backward& p, const DropoutRow& drop_row, int64_t row,
-                                       int64_t channel, FloatVector<kWidth> norm) {
+template <int kWidth, bool kDropout, typename T>
+__device__ __forceinline__ void finish(const Backward<T>& p, const DropoutRow& drop_row,
+                                       int64_t row, int64_t channel, FloatVector<kWidth> norm) {
   const int64_t i = row * p.channels + channel;
   if (p.dsum != nullptr) {
     const auto dsum = load_vector<kWidth>(p.dsum + i);
@@ -100,8 +104,9 @@ __device__ __forceinline__ GradientSums sum_over_row(GradientSums sums, Gradient
 }
 
 // kThreads / kLanes rows at a time.
-template <int kLanes, int kChunks, bool kDropout>
-__global__ void __launch_bounds__(kThreadsFor<kLanes>) residual_norm_backward_kernel(Backward p) {
+template <typename T, int kLanes, int kChunks, bool kDropout>
+__global__ void __launch_bounds__(kThreadsFor<kLanes>)
+    residual_norm_backward_kernel(Backward<T> p) {
   constexpr int kThreads = kThreadsFor<kLanes>;
   constexpr int kRows = kThreads / kLanes;
   constexpr int kChunk = 4 * kLanes;
@@ -176,9 +181,9 @@ __global__ void __launch_bounds__(kThreadsFor<kLanes>) residual_norm_backward_ke
 
 // dy and xhat of one row: its share of dgamma and dbeta, and the sums of g and g · xhat. A thread
 // owns the same channels of every row, so that nothing else writes to its partial sums.
-template <int kWidth>
-__device__ __forceinline__ void add_row(const Backward& p, int64_t row, int64_t first, int64_t step,
-                                        bool first_of_group, GradientSums& sums) {
+template <int kWidth, typename T>
+__device__ __forceinline__ void add_row(const Backward<T>& p, int64_t row, int64_t first,
+                                        int64_t step, bool first_of_group, GradientSums& sums) {
   float* dgamma = p.parts + 2 * int64_t{blockIdx.x} * p.channels;
   float* dbeta = dgamma + p.channels;
   for (int64_t c = first; c < p.channels; c += step) {
@@ -201,8 +206,8 @@ __device__ __forceinline__ void add_row(const Backward& p, int64_t row, int64_t 
 }
 
 // Rows of any length, one after the other; also without a norm, where dsum is passed on.
-template <int kRowThreads, int kWidth, bool kDropout>
-__global__ void __launch_bounds__(kRowThreads) residual_norm_backward_any_kernel(Backward p) {
+template <typename T, int kRowThreads, int kWidth, bool kDropout>
+__global__ void __launch_bounds__(kRowThreads) residual_norm_backward_any_kernel(Backward<T> p) {
   constexpr int64_t kStep = kRowThreads * kWidth;
   auto& block_sum = shared_storage<BlockSum<kRowThreads, float>>();
   const int64_t first = int64_t{threadIdx.x} * kWidth;
@@ -236,14 +241,17 @@ __global__ void __launch_bounds__(kRowThreads) residual_norm_backward_any_kernel
 }
 
 // Cuts the rows into groups, of a multiple of `rows_at_once` rows each, and returns their number.
-int64_t cut(Backward& p, int64_t rows_at_once) {
+template <typename T>
+int64_t cut(Backward<T>& p, int64_t rows_at_once) {
   p.rows_per_group = rows_at_once * ceil_div(p.rows, rows_at_once * kMostGroups);
   return ceil_div(p.rows, p.rows_per_group);
 }
 
 // Launches `kernel` on groups of rows, and the sum over the groups.
+template <typename T>
 void run_groups(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args, const char* name,
-                void (*kernel)(Backward), unsigned threads, int64_t rows_at_once, Backward p) {
+                void (*kernel)(Backward<T>), unsigned threads, int64_t rows_at_once,
+                Backward<T> p) {
   const int64_t groups = cut(p, rows_at_once);
   WorkspaceScope scope(ctx.workspace());
   if (p.dy != nullptr) {
@@ -274,16 +282,16 @@ void with_row_shape(int64_t channels, const Body& body) {
   }
 }
 
-template <bool kDropout>
+template <bool kDropout, typename T>
 void run_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args,
-                  const Backward& p) {
+                  const Backward<T>& p) {
   const bool wide =
-      p.channels % 4 == 0 && aligned_for_float4(p.dy, p.dsum, p.sum, p.gamma, p.dresidual, p.dx);
+      p.channels % 4 == 0 && aligned_for<4>(p.dy, p.dsum, p.sum, p.gamma, p.dresidual, p.dx);
   if (wide && p.dy != nullptr && p.channels <= kMostChannelsInRegisters) {
     with_row_shape(p.channels, [&](auto shape) {
       constexpr int kThreads = kThreadsFor<shape.kLanes>;
       run_groups(ctx, args, "residual_norm_backward_kernel",
-                 residual_norm_backward_kernel<shape.kLanes, shape.kChunks, kDropout>, kThreads,
+                 residual_norm_backward_kernel<T, shape.kLanes, shape.kChunks, kDropout>, kThreads,
                  kThreads / shape.kLanes, p);
     });
     return;
@@ -291,44 +299,46 @@ void run_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& a
   const char* name = "residual_norm_backward_any_kernel";
   if (p.channels > kMostChannelsInRegisters) {
     run_groups(ctx, args, name,
-               wide ? residual_norm_backward_any_kernel<kLongRowThreads, 4, kDropout>
-                    : residual_norm_backward_any_kernel<kLongRowThreads, 1, kDropout>,
+               wide ? residual_norm_backward_any_kernel<T, kLongRowThreads, 4, kDropout>
+                    : residual_norm_backward_any_kernel<T, kLongRowThreads, 1, kDropout>,
                kLongRowThreads, 1, p);
   } else {
     run_groups(ctx, args, name,
-               wide ? residual_norm_backward_any_kernel<kWarpLanes, 4, kDropout>
-                    : residual_norm_backward_any_kernel<kWarpLanes, 1, kDropout>,
+               wide ? residual_norm_backward_any_kernel<T, kWarpLanes, 4, kDropout>
+                    : residual_norm_backward_any_kernel<T, kWarpLanes, 1, kDropout>,
                kWarpLanes, 1, p);
+  }
+}
+
+template <typename T>
+void backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args) {
+  const int64_t rows = args.dresidual.dim(0);
+  if (rows == 0) {
+    return;
+  }
+  const bool norm = static_cast<bool>(args.dy);
+  const Backward<T> p = {.dy = norm ? args.dy.as<T>() : nullptr,
+                         .dsum = args.dsum ? args.dsum.as<T>() : nullptr,
+                         .sum = norm ? args.sum.as<T>() : nullptr,
+                         .mean = norm ? args.mean.as<float>() : nullptr,
+                         .rstd = norm ? args.rstd.as<float>() : nullptr,
+                         .gamma = norm ? args.gamma.as<float>() : nullptr,
+                         .dresidual = args.dresidual.as<T>(),
+                         .dx = args.dx ? args.dx.as<T>() : nullptr,
+                         .rows = rows,
+                         .channels = args.dresidual.dim(1),
+                         .dropout = dropout_of(args.dropout, args.tokens_per_sample, rows)};
+  if (p.dropout.threshold > 0 && p.dx != nullptr) {
+    run_backward<true>(ctx, args, p);
+  } else {
+    run_backward<false>(ctx, args, p);
   }
 }
 
 }  // namespace
 
 void residual_norm_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args) {
-  const int64_t rows = args.dresidual.dim(0);
-  if (rows == 0) {
-    return;
-  }
-  const bool norm = static_cast<bool>(args.dy);
-  const auto in = [](bool used, const ConstTensorView& view) {
-    return used && view ? view.as<float>() : nullptr;
-  };
-  const Backward p = {.dy = in(norm, args.dy),
-                      .dsum = in(true, args.dsum),
-                      .sum = in(norm, args.sum),
-                      .mean = in(norm, args.mean),
-                      .rstd = in(norm, args.rstd),
-                      .gamma = in(norm, args.gamma),
-                      .dresidual = args.dresidual.as<float>(),
-                      .dx = args.dx ? args.dx.as<float>() : nullptr,
-                      .rows = rows,
-                      .channels = args.dresidual.dim(1),
-                      .dropout = dropout_of(args.dropout, args.tokens_per_sample, rows)};
-  if (p.dropout.threshold > 0 && p.dx != nullptr) {
-    run_backward<true>(ctx, args, p);
-  } else {
-    run_backward<false>(ctx, args, p);
-  }
+  with_element(args.dresidual.dtype(), [&]<typename T>() { backward<T>(ctx, args); });
 }
 
 }  // namespace stemfabric::cuda

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/residual_norm/residual_norm_cpu.cpp"
@@ -238,9 +239,33 @@ void add_parts(const ExecutionContext& ctx, const float* parts, int64_t blocks, 
   });
 }
 
+// The sum first, which is rounded before its norm is formed.
+void forward_bf16(const ExecutionContext& ctx, const ResidualNormForwardArgs& args) {
+  ResidualNormForwardArgs sum = args;
+  sum.y = {};
+  in_float32(ctx, sum, residual_norm_forward, [](Widened& f32, auto& a) {
+    f32.input(a.x);
+    f32.input(a.residual);
+    f32.output(a.sum);
+  });
+  if (args.y) {
+    ResidualNormForwardArgs norm = args;
+    norm.x = {};
+    norm.residual = args.sum;
+    in_float32(ctx, norm, residual_norm_forward, [](Widened& f32, auto& a) {
+      f32.input(a.residual);
+      f32.output(a.sum);
+      f32.output(a.y);
+    });
+  }
+}
+
 }  // namespace
 
 void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwardArgs& args) {
+  if (args.residual.dtype() == DType::kBF16) {
+    return forward_bf16(ctx, args);
+  }
   const int64_t c = args.residual.dim(1);
   const ForwardRow first = {.x = optional(args.x),
                             .residual = args.residual.as<float>(),
@@ -268,6 +293,15 @@ void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwar
 }
 
 void residual_norm_backward(const ExecutionContext& ctx, const ResidualNormBackwardArgs& args) {
+  if (args.dresidual.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, residual_norm_backward, [](Widened& f32, auto& a) {
+      f32.input(a.dy);
+      f32.input(a.dsum);
+      f32.input(a.sum);
+      f32.output(a.dresidual);
+      f32.output(a.dx);
+    });
+  }
   const int64_t rows = args.dresidual.dim(0);
   const int64_t c = args.dresidual.dim(1);
   const int64_t blocks = (rows + kRows - 1) / kRows;

@@ -1,11 +1,12 @@
-// Bound by memory: 16 bytes per element in training (x and residual read, sum and y written), each
-// touched once; gamma and beta stay in the caches. Dropout and the norm cost some 40 instructions
-// per element, about a third of what a GPU does meanwhile.
+// Bound by memory: 16 bytes per element in training (x and residual read, sum and y written; bf16:
+// 8), each touched once; gamma and beta stay in the caches. Dropout and the norm cost some 40
+// instructions per element, about a third of what a GPU does meanwhile.
 //
 // Rows of up to 1024 channels lie in the registers of a warp, or of a part of one if they are short
 // (32 channels: 8 lanes): the statistics take shuffles and no barrier, and all loads of a row are
-// under way at once. Other rows (longer ones; lengths or addresses that float4 cannot take) are
-// read back from `sum`, which the caches still hold, by one warp or by a block.
+// under way at once. Other rows (longer ones; lengths or addresses that vectors of four cannot
+// take) are read back from `sum`, which the caches still hold, by one warp or by a block.
+#include "kernels/common/element.h"
 #include "kernels/residual_norm/residual_norm_cuda.h"
 #include "kernels/residual_norm/residual_norm_rows.cuh"
 
@@ -14,18 +15,21 @@ namespace {
 
 constexpr int kThreads = 256;  // of the kernel that holds rows in registers
 
+template <typename T>
 struct Forward {
-  const float *x, *residual, *gamma, *beta;  // x may be absent
-  float *sum, *y, *mean, *rstd;              // y, and mean with rstd, may be absent
+  const T *x, *residual;  // x may be absent
+  const float *gamma, *beta;
+  T *sum, *y;          // y may be absent
+  float *mean, *rstd;  // both may be absent
   int64_t rows, channels;
   float epsilon;
   Dropout dropout;
 };
 
-// residual + dropout(x)
-template <int kWidth, bool kDropout>
-__device__ __forceinline__ FloatVector<kWidth> add_dropped(const Forward& p, const DropoutRow& row,
-                                                           int64_t channel,
+// residual + dropout(x), as `sum` keeps it: the norm is of what the backward will see.
+template <int kWidth, bool kDropout, typename T>
+__device__ __forceinline__ FloatVector<kWidth> add_dropped(const Forward<T>& p,
+                                                           const DropoutRow& row, int64_t channel,
                                                            FloatVector<kWidth> residual,
                                                            FloatVector<kWidth> x) {
   if constexpr (kDropout) {
@@ -34,7 +38,7 @@ __device__ __forceinline__ FloatVector<kWidth> add_dropped(const Forward& p, con
   for (int k = 0; k < kWidth; ++k) {
     residual.lane[k] += x.lane[k];
   }
-  return residual;
+  return rounded_to<T>(residual);
 }
 
 // A row's statistics. The mean comes in two parts, of which the second is the rounding error of the
@@ -50,8 +54,8 @@ struct Moments {
   }
 };
 
-template <int kWidth>
-__device__ __forceinline__ void store_normalised(const Forward& p, const Moments& moments,
+template <int kWidth, typename T>
+__device__ __forceinline__ void store_normalised(const Forward<T>& p, const Moments& moments,
                                                  int64_t row, int64_t channel,
                                                  FloatVector<kWidth> v) {
   const auto gamma = load_vector<kWidth>(p.gamma + channel);
@@ -63,7 +67,8 @@ __device__ __forceinline__ void store_normalised(const Forward& p, const Moments
   store_vector(p.y + row * p.channels + channel, v);
 }
 
-__device__ __forceinline__ void store_moments(const Forward& p, const Moments& moments,
+template <typename T>
+__device__ __forceinline__ void store_moments(const Forward<T>& p, const Moments& moments,
                                               int64_t row) {
   if (p.mean != nullptr) {
     p.mean[row] = moments.first_mean + moments.shift;
@@ -72,15 +77,15 @@ __device__ __forceinline__ void store_moments(const Forward& p, const Moments& m
 }
 
 // kThreads / kLanes rows per block.
-template <int kLanes, int kChunks, bool kDropout>
-__global__ void __launch_bounds__(kThreads) residual_norm_forward_kernel(Forward p) {
+template <typename T, int kLanes, int kChunks, bool kDropout>
+__global__ void __launch_bounds__(kThreads) residual_norm_forward_kernel(Forward<T> p) {
   const int64_t lane = threadIdx.x % kLanes;
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kLanes) + threadIdx.x / kLanes;
   // Channels and rows beyond the end count as 0 and are not stored; their lanes still shuffle.
   const auto channel = [&](int j) { return 4 * (lane + int64_t{j} * kLanes); };
   const auto inside = [&](int j) { return row < p.rows && channel(j) < p.channels; };
   const DropoutRow drop_row = kDropout ? dropout_row(p.dropout, row) : DropoutRow{};
-  const auto load = [&](const float* from, FloatVector<4>(&to)[kChunks]) {
+  const auto load = [&](const T* from, FloatVector<4>(&to)[kChunks]) {
     for (int j = 0; j < kChunks; ++j) {
       to[j] = inside(j) ? load_vector<4>(from + row * p.channels + channel(j)) : FloatVector<4>{};
     }
@@ -132,14 +137,14 @@ __global__ void __launch_bounds__(kThreads) residual_norm_forward_kernel(Forward
 }
 
 // One row per block, of any length. A thread reads back from `sum` only what it wrote.
-template <int kRowThreads, int kWidth, bool kDropout>
-__global__ void __launch_bounds__(kRowThreads) residual_norm_forward_any_kernel(Forward p) {
+template <typename T, int kRowThreads, int kWidth, bool kDropout>
+__global__ void __launch_bounds__(kRowThreads) residual_norm_forward_any_kernel(Forward<T> p) {
   constexpr int64_t kStep = kRowThreads * kWidth;
   auto& block_sum = shared_storage<BlockSum<kRowThreads, float>>();
   const int64_t row = blockIdx.x;
   const int64_t first = int64_t{threadIdx.x} * kWidth;
   const DropoutRow drop_row = kDropout ? dropout_row(p.dropout, row) : DropoutRow{};
-  float* sum = p.sum + row * p.channels;
+  T* sum = p.sum + row * p.channels;
   float total = 0;
   for (int64_t c = first; c < p.channels; c += kStep) {
     auto v = load_vector<kWidth>(p.residual + row * p.channels + c);
@@ -195,24 +200,24 @@ void with_row_shape(int64_t channels, const Body& body) {
   }
 }
 
-template <bool kDropout>
-void run_forward(const ExecutionContext& ctx, const Forward& p) {
+template <bool kDropout, typename T>
+void run_forward(const ExecutionContext& ctx, const Forward<T>& p) {
   const bool wide =
-      p.channels % 4 == 0 && aligned_for_float4(p.x, p.residual, p.gamma, p.beta, p.sum, p.y);
+      p.channels % 4 == 0 && aligned_for<4>(p.x, p.residual, p.gamma, p.beta, p.sum, p.y);
   if (wide && p.channels <= kMostChannelsInRegisters) {
     with_row_shape(p.channels, [&](auto shape) {
       launch(ctx,
              {.kernel = "residual_norm_forward_kernel",
               .grid = grid_size(ceil_div(p.rows, kThreads / shape.kLanes)),
               .block = kThreads},
-             residual_norm_forward_kernel<shape.kLanes, shape.kChunks, kDropout>, p);
+             residual_norm_forward_kernel<T, shape.kLanes, shape.kChunks, kDropout>, p);
     });
     return;
   }
   const bool is_long = p.channels > kMostChannelsInRegisters;
-  const auto kernel = !is_long ? residual_norm_forward_any_kernel<kWarpLanes, 1, kDropout>
-                      : wide   ? residual_norm_forward_any_kernel<kLongRowThreads, 4, kDropout>
-                               : residual_norm_forward_any_kernel<kLongRowThreads, 1, kDropout>;
+  const auto kernel = !is_long ? residual_norm_forward_any_kernel<T, kWarpLanes, 1, kDropout>
+                      : wide   ? residual_norm_forward_any_kernel<T, kLongRowThreads, 4, kDropout>
+                               : residual_norm_forward_any_kernel<T, kLongRowThreads, 1, kDropout>;
   launch(ctx,
          {.kernel = "residual_norm_forward_any_kernel",
           .grid = grid_size(p.rows),
@@ -220,30 +225,38 @@ void run_forward(const ExecutionContext& ctx, const Forward& p) {
          kernel, p);
 }
 
-}  // namespace
+template <typename E, typename View>
+auto optional(const View& view) {
+  return view ? view.template as<E>() : nullptr;
+}
 
-void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwardArgs& args) {
-  const auto in = [](const ConstTensorView& view) { return view ? view.as<float>() : nullptr; };
-  const auto out = [](const TensorView& view) { return view ? view.as<float>() : nullptr; };
+template <typename T>
+void forward(const ExecutionContext& ctx, const ResidualNormForwardArgs& args) {
   const int64_t rows = args.residual.dim(0);
   const bool norm = static_cast<bool>(args.y);
-  const Forward p = {.x = in(args.x),
-                     .residual = in(args.residual),
-                     .gamma = norm ? in(args.gamma) : nullptr,
-                     .beta = norm ? in(args.beta) : nullptr,
-                     .sum = out(args.sum),
-                     .y = out(args.y),
-                     .mean = norm ? out(args.mean) : nullptr,
-                     .rstd = norm ? out(args.rstd) : nullptr,
-                     .rows = rows,
-                     .channels = args.residual.dim(1),
-                     .epsilon = args.epsilon,
-                     .dropout = dropout_of(args.dropout, args.tokens_per_sample, rows)};
+  const Forward<T> p = {.x = optional<T>(args.x),
+                        .residual = args.residual.as<T>(),
+                        .gamma = norm ? args.gamma.as<float>() : nullptr,
+                        .beta = norm ? args.beta.as<float>() : nullptr,
+                        .sum = args.sum.as<T>(),
+                        .y = optional<T>(args.y),
+                        .mean = norm ? optional<float>(args.mean) : nullptr,
+                        .rstd = norm ? optional<float>(args.rstd) : nullptr,
+                        .rows = rows,
+                        .channels = args.residual.dim(1),
+                        .epsilon = args.epsilon,
+                        .dropout = dropout_of(args.dropout, args.tokens_per_sample, rows)};
   if (p.dropout.threshold > 0 && p.x != nullptr) {
     run_forward<true>(ctx, p);
   } else {
     run_forward<false>(ctx, p);
   }
+}
+
+}  // namespace
+
+void residual_norm_forward(const ExecutionContext& ctx, const ResidualNormForwardArgs& args) {
+  with_element(args.residual.dtype(), [&]<typename T>() { forward<T>(ctx, args); });
 }
 
 }  // namespace stemfabric::cuda

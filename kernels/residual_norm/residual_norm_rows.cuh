@@ -70,12 +70,12 @@ __device__ __forceinline__ FloatVector<kWidth> drop(const Dropout& dropout, cons
   return v;
 }
 
-// Rows of up to this many channels are held in registers, if float4 can be used. Other rows of that
-// length are done by a warp, and longer ones by a block of kLongRowThreads.
+// Rows of up to this many channels are held in registers, if vectors of four can be used. Other
+// rows of that length are done by a warp, and longer ones by a block of kLongRowThreads.
 inline constexpr int64_t kMostChannelsInRegisters = 1024;
 inline constexpr int kLongRowThreads = 256;
 
-// kLanes threads hold a row, kChunks float4 each.
+// kLanes threads hold a row, kChunks vectors of four each.
 template <int kLanes_, int kChunks_>
 struct RowShape {
   static constexpr int kLanes = kLanes_;

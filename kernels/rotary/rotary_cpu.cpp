@@ -10,6 +10,7 @@
 
 #include "kernels/common/parallel_for.h"
 #include "kernels/common/simd-inl.h"
+#include "kernels/common/widened.h"
 #include "kernels/rotary/rotary_cpu.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -98,6 +99,9 @@ struct Angles {
 }  // namespace
 
 void rotary(const ExecutionContext& ctx, const RotaryArgs& args) {
+  if (args.x.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, rotary, [](Widened& f32, auto& a) { f32.in_place(a.x); });
+  }
   const TensorView& x = args.x;
   const int64_t tokens = x.dim(1);
   const int64_t pairs = x.dim(3) / 2;

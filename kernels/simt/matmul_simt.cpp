@@ -2,37 +2,92 @@
 // place stand the CPU's. Everything around them (which epilogue is whose, the kernels of
 // linear_cuda.cu) is the real thing.
 #include <algorithm>
+#include <iterator>
+#include <vector>
 
 #include "kernels/linear/gemm.h"
 #include "kernels/linear/matmul_cuda.h"
 #include "kernels/simt/queue.h"
+#include "runtime/core/bf16.h"
 
 namespace stemfabric::cuda {
+namespace {
+
+// [rows, columns] of bf16 as float32, dense.
+std::vector<float> widened(const void* data, int64_t stride, int64_t rows, int64_t columns) {
+  std::vector<float> wide;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Bf16* from = static_cast<const Bf16*>(data) + row * stride;
+    std::transform(from, from + columns, std::back_inserter(wide),
+                   [](Bf16 x) { return from_bf16(x); });
+  }
+  return wide;
+}
+
+// The product of float32 factors, with its epilogue if `fuse`.
+void multiply(const MatmulArgs& args, bool fuse) {
+  GemmArgs gemm_args{
+      .m = args.m,
+      .n = args.n,
+      .k = args.k,
+      .a = {static_cast<const float*>(args.a.data), args.a.stride, args.a.transposed},
+      .b = {static_cast<const float*>(args.b.data), args.b.stride, args.b.transposed},
+      .c = static_cast<float*>(args.c),
+      .c_stride = args.c_stride,
+      .accumulate = args.accumulate};
+  if (fuse) {
+    gemm_args.epilogue.bias = static_cast<const float*>(args.bias);
+    gemm_args.epilogue.activation = args.relu ? Activation::kRelu : Activation::kNone;
+    gemm_args.b_column_sum = args.b_column_sum;
+  }
+  // Scratch of these products is not what a GPU would need: it is none of the device's.
+  static const ExecutionContext host({.threads = 1});
+  if (gemm_args.b_column_sum != nullptr) {
+    std::fill_n(gemm_args.b_column_sum, gemm_args.n, 0.0f);
+  }
+  gemm(host, gemm_args);
+}
+
+// bf16 factors widened, and the result rounded if it is bf16.
+void multiply_bf16(MatmulArgs args, bool fuse) {
+  const auto widen = [](MatmulOperand& x, int64_t rows, int64_t columns) {
+    const int64_t width = x.transposed ? rows : columns;
+    auto wide = widened(x.data, x.stride, x.transposed ? columns : rows, width);
+    x = {wide.data(), width, x.transposed};
+    return wide;
+  };
+  const std::vector<float> a = widen(args.a, args.m, args.k);
+  const std::vector<float> b = widen(args.b, args.k, args.n);
+  if (args.c_dtype == DType::kF32) {
+    return multiply(args, fuse);
+  }
+  auto* const to = static_cast<Bf16*>(args.c);
+  std::vector<float> c(static_cast<std::size_t>(args.m * args.n));
+  if (args.accumulate) {
+    c = widened(to, args.c_stride, args.m, args.n);
+  }
+  std::vector<float> bias;
+  if (args.bias != nullptr) {
+    bias = widened(args.bias, 0, 1, args.n);
+    args.bias = bias.data();
+  }
+  const int64_t stride = args.c_stride;
+  args.c = c.data();
+  args.c_stride = args.n;
+  multiply(args, fuse);
+  for (int64_t i = 0; i < args.m * args.n; ++i) {
+    to[i / args.n * stride + i % args.n] = to_bf16(c[static_cast<std::size_t>(i)]);
+  }
+}
+
+}  // namespace
 
 bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   // cuBLASLt need not have an algorithm with every epilogue at every shape: so that the way without
   // is tested too, it is taken here for odd widths.
   const bool fuse = args.n % 2 == 0;
-  GemmArgs gemm_args{.m = args.m,
-                     .n = args.n,
-                     .k = args.k,
-                     .a = {args.a.data, args.a.stride, args.a.transposed},
-                     .b = {args.b.data, args.b.stride, args.b.transposed},
-                     .c = args.c,
-                     .c_stride = args.c_stride,
-                     .accumulate = args.accumulate};
-  if (fuse) {
-    gemm_args.epilogue.bias = args.bias;
-    gemm_args.epilogue.activation = args.relu ? Activation::kRelu : Activation::kNone;
-    gemm_args.b_column_sum = args.b_column_sum;
-  }
-  simt::Queue::of(ctx.stream()).push([gemm_args] {
-    // Scratch of these products is not what a GPU would need: it is none of the device's.
-    static const ExecutionContext host({.threads = 1});
-    if (gemm_args.b_column_sum != nullptr) {
-      std::fill_n(gemm_args.b_column_sum, gemm_args.n, 0.0f);
-    }
-    gemm(host, gemm_args);
+  simt::Queue::of(ctx.stream()).push([args, fuse] {
+    args.dtype == DType::kBF16 ? multiply_bf16(args, fuse) : multiply(args, fuse);
   });
   return fuse;
 }

@@ -1,6 +1,7 @@
 #include "kernels/standardize/standardize.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/common/element.h"
 #include "kernels/standardize/standardize_cpu.h"
 #include "kernels/standardize/standardize_cuda.h"
 
@@ -13,7 +14,7 @@ void standardize(const ExecutionContext& ctx, const StandardizeArgs& args) {
   const int64_t columns = args.x.dim(1);
   check_tensor(kOp, "mean", args.mean, DType::kF32, {columns});
   check_tensor(kOp, "scale", args.scale, DType::kF32, {columns});
-  check_tensor(kOp, "y", args.y, DType::kF32, {rows, columns});
+  check_tensor(kOp, "y", args.y, activation_dtype(args.y), {rows, columns});
   SF_CHECK(args.x.contiguous() && args.y.contiguous() && args.mean.contiguous() &&
                args.scale.contiguous(),
            "standardize: all tensors must be contiguous");

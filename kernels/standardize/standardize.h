@@ -3,7 +3,7 @@
 //   tensor      | shape  | dtype | written | note
 //   x           | [M, C] | f32   |         | contiguous
 //   mean, scale | [C]    | f32   |         |
-//   y           | [M, C] | f32   | =       | contiguous; may be the same memory as x
+//   y           | [M, C] | f32 or bf16 | =   | contiguous; f32: may be the same memory as x
 // Deterministic. The subtraction comes first, so that a large mean costs no accuracy. There is no
 // backward: inputs and their statistics are data.
 #pragma once

@@ -2,10 +2,14 @@
 #include "kernels/standardize/standardize_cpu.h"
 
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 namespace stemfabric::cpu {
 
 void standardize(const ExecutionContext& ctx, const StandardizeArgs& args) {
+  if (args.y.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, standardize, [](Widened& f32, auto& a) { f32.output(a.y); });
+  }
   constexpr int64_t kRowsPerTask = 64;
   const int64_t columns = args.x.dim(1);
   const auto* x = args.x.as<float>();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/core/dtype.h"
 #include "runtime/device/device.h"
 
 namespace stemfabric::cuda {
@@ -17,6 +18,7 @@ namespace stemfabric::cuda {
 // A product as cuBLASLt sees it: what its choice of an algorithm depends on.
 struct MatmulKey {
   int64_t m = 0, n = 0, k = 0;
+  DType dtype = DType::kF32, c_dtype = DType::kF32;
   int64_t a_stride = 0, b_stride = 0, c_stride = 0;
   bool a_transposed = false, b_transposed = false, accumulate = false, tf32 = false;
   int epilogue = 0;

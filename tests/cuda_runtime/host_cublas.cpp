@@ -12,6 +12,7 @@
 #include <string>
 
 #include "kernels/simt/queue.h"
+#include "runtime/core/bf16.h"
 
 namespace {
 
@@ -63,16 +64,43 @@ cublasStatus_t assign(T& to, const void* from, std::size_t bytes) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-struct Matrix {
-  float* data;
-  int64_t stride;
-  bool transposed;
-  // Element of op(M), columns first in memory.
-  float& at(uint64_t row, uint64_t column) const {
-    return transposed ? data[column + row * static_cast<uint64_t>(stride)]
-                      : data[row + column * static_cast<uint64_t>(stride)];
+// float32 or bf16 values in memory.
+struct Values {
+  void* data;
+  cudaDataType_t type;
+  double get(uint64_t i) const {
+    return type == CUDA_R_16BF
+               ? static_cast<double>(stemfabric::from_bf16(static_cast<stemfabric::Bf16*>(data)[i]))
+               : static_cast<double>(static_cast<float*>(data)[i]);
+  }
+  void set(uint64_t i, double value) const {
+    const auto rounded = static_cast<float>(value);
+    if (type == CUDA_R_16BF) {
+      static_cast<stemfabric::Bf16*>(data)[i] = stemfabric::to_bf16(rounded);
+    } else {
+      static_cast<float*>(data)[i] = rounded;
+    }
   }
 };
+struct Matrix {
+  Values values;
+  int64_t stride;
+  bool transposed;
+  // Index of an element of op(M), columns first in memory.
+  uint64_t at(uint64_t row, uint64_t column) const {
+    return transposed ? column + row * static_cast<uint64_t>(stride)
+                      : row + column * static_cast<uint64_t>(stride);
+  }
+  double get(uint64_t row, uint64_t column) const { return values.get(at(row, column)); }
+};
+
+// What float32 arithmetic goes with: A and B of one type; D of theirs, or float32.
+bool types_fit(const Description& op, const Layout& a, const Layout& b, const Layout& d) {
+  const bool factors = a.type == b.type && (a.type == CUDA_R_32F || a.type == CUDA_R_16BF);
+  const bool fast = op.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  return factors && (d.type == CUDA_R_32F || d.type == a.type) && op.scale == CUDA_R_32F &&
+         (op.compute == CUBLAS_COMPUTE_32F || (fast && a.type == CUDA_R_32F));
+}
 
 struct Sizes {
   uint64_t m, n, k;
@@ -84,8 +112,7 @@ bool sizes_of(const Description& op, const Layout& a, const Layout& b, const Lay
   const bool tb = op.transpose_second == CUBLAS_OP_T;
   sizes = {ta ? a.columns : a.rows, tb ? b.rows : b.columns, ta ? a.rows : a.columns};
   const uint64_t other_k = tb ? b.columns : b.rows;
-  return sizes.k == other_k && d.rows == sizes.m && d.columns == sizes.n && a.type == CUDA_R_32F &&
-         b.type == CUDA_R_32F && d.type == CUDA_R_32F && op.scale == CUDA_R_32F;
+  return sizes.k == other_k && d.rows == sizes.m && d.columns == sizes.n && types_fit(op, a, b, d);
 }
 
 // Its constants are the library's business: here, odd sizes have no fused algorithm, and products
@@ -258,15 +285,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
   }
   const float scale = *static_cast<const float*>(alpha);
   const float old = *static_cast<const float*>(beta);
-  const Matrix first{static_cast<float*>(const_cast<void*>(a_data)), la.stride,
-                     description.transpose_first == CUBLAS_OP_T};
-  const Matrix second{static_cast<float*>(const_cast<void*>(b_data)), lb.stride,
-                      description.transpose_second == CUBLAS_OP_T};
-  const Matrix to{static_cast<float*>(d_data), ld.stride, false};
-  auto* const vector = static_cast<float*>(description.vector);
+  const Matrix first{
+      {const_cast<void*>(a_data), la.type}, la.stride, description.transpose_first == CUBLAS_OP_T};
+  const Matrix second{
+      {const_cast<void*>(b_data), lb.type}, lb.stride, description.transpose_second == CUBLAS_OP_T};
+  const Matrix to{{d_data, ld.type}, ld.stride, false};
+  // Bias and its gradient are of D's type unless an attribute says otherwise, and none does.
+  const Values vector{description.vector, ld.type};
   const uint32_t epilogue = description.epilogue;
   if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_RELU &&
-      vector == nullptr) {
+      vector.data == nullptr) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   reinterpret_cast<stemfabric::simt::Queue*>(stream)->push([=] {
@@ -278,19 +306,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
     for (uint64_t row = 0; row < sizes.m; ++row) {
       double over_k = 0;
       for (uint64_t k = 0; k < sizes.k; ++k) {
-        over_k += first.at(row, k);
+        over_k += first.get(row, k);
       }
       if (epilogue == CUBLASLT_EPILOGUE_BGRADA) {
-        vector[row] = static_cast<float>(over_k);
+        vector.set(row, over_k);
       }
       for (uint64_t column = 0; column < sizes.n; ++column) {
         double sum = 0;
         for (uint64_t k = 0; k < sizes.k; ++k) {
-          sum += static_cast<double>(first.at(row, k)) * second.at(k, column);
+          sum += first.get(row, k) * second.get(k, column);
         }
-        sum = scale * sum + (old != 0.0F ? old * static_cast<double>(to.at(row, column)) : 0.0) +
-              (bias ? static_cast<double>(vector[row]) : 0.0);
-        to.at(row, column) = static_cast<float>(relu && sum < 0 ? 0.0 : sum);
+        sum = scale * sum + (old != 0.0F ? old * to.get(row, column) : 0.0) +
+              (bias ? vector.get(row) : 0.0);
+        to.values.set(to.at(row, column), relu && sum < 0 ? 0.0 : sum);
       }
     }
   });

@@ -52,6 +52,14 @@ void store(std::byte* to, double value) {
 
 }  // namespace
 
+std::vector<double> rounded_to_bf16(std::span<const double> values) {
+  std::vector<double> rounded;
+  for (const double value : values) {
+    rounded.push_back(static_cast<double>(round_to_bf16(static_cast<float>(value))));
+  }
+  return rounded;
+}
+
 bool ops_are_emulated() {
   const ExecutionContext& ctx = test_context();
   return !ctx.is_cpu() && ctx.stream().native() == nullptr;
@@ -94,8 +102,8 @@ GuardedTensor::~GuardedTensor() {
 }
 
 GuardedTensor GuardedTensor::random(const Shape& shape, uint64_t seed, double low, double high,
-                                    const Layout& layout) {
-  GuardedTensor tensor(shape, DType::kF32, layout);
+                                    const Layout& layout, DType dtype) {
+  GuardedTensor tensor(shape, dtype, layout);
   for (int64_t i = 0; i < tensor.elements(); ++i) {
     tensor.set(i, low + (high - low) * static_cast<double>(random_word(seed, i)) * 0x1p-32);
   }

@@ -64,9 +64,9 @@ class GuardedTensor {
   GuardedTensor(GuardedTensor&& other) noexcept = default;
   GuardedTensor& operator=(GuardedTensor&&) = delete;
 
-  // Uniform f32 in [low, high), the same for a seed in every layout.
+  // Uniform in [low, high), the same for a seed in every layout; f32, or bf16 (rounded).
   static GuardedTensor random(const Shape& shape, uint64_t seed, double low = -1, double high = 1,
-                              const Layout& layout = {});
+                              const Layout& layout = {}, DType dtype = DType::kF32);
   // u8, 1 with the given probability, else 0.
   static GuardedTensor random_mask(const Shape& shape, uint64_t seed, double ones,
                                    const Layout& layout = {});
@@ -95,6 +95,9 @@ class GuardedTensor {
   std::vector<bool> is_element_;  // per byte of memory_
   TensorView view_;
 };
+
+// What bf16 keeps of each value (as a float).
+std::vector<double> rounded_to_bf16(std::span<const double> values);
 
 // How many elements after a 64-byte boundary the first element of the tensors made from now on
 // lies; 1 at the start. For the kernels that take another path for aligned memory (simd_levels.h).

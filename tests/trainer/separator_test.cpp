@@ -86,8 +86,9 @@ const std::vector<Variant>& variants() {
 constexpr Separator::StepRandom kRandom{.seed = 11, .step = 5, .sample0 = 3};
 
 struct Problem {
-  explicit Problem(const ModelConfig& config, int threads = 2)
-      : model(test_context(threads), config, {.batch = 3, .tokens = 7, .training = true}),
+  explicit Problem(const ModelConfig& config, int threads = 2, DType precision = DType::kF32)
+      : model(test_context(threads), config,
+              {.batch = 3, .tokens = 7, .training = true, .precision = precision}),
         batch(config, 3, 7, 21) {
     randomize(model, 4);
     std::vector<float> mean, scale;
@@ -173,11 +174,73 @@ TEST_P(SeparatorVariant, GradientsAreThoseOfTheLoss) {
   }
 }
 
-TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
+double rms(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double v : values) {
+    sum += v * v;
+  }
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+double rms_distance(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> difference = a;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference[i] -= b[i];
+  }
+  return rms(difference);
+}
+
+// On its way through the model a value is rounded to bf16, relative error 2^-9 at most, so often:
+// per branch the factors of two products, what each writes, the sum and its norm; and input, two
+// factors, embedding and hidden layer. If all those errors had the same sign and the size of the
+// largest, they would add up to this; independent ones stay far below, which leaves room for the
+// layers that make some errors larger.
+double bf16_bound(const ModelConfig& config) {
+  return static_cast<double>(12 * config.depth + 6) * 0x1p-9;
+}
+
+// Against the float64 oracle, and not nearer than bf16 can be.
+TEST_P(SeparatorVariant, Bf16ForwardFollowsTheFormulas) {
+  Problem p(config(), 2, DType::kBF16);
+  const auto reference =
+      p.oracle(true).forward<double>(widen(p.batch.x), widen(p.batch.loss.key_mask), 3, 7);
+  const auto prediction = run_forward(p.model, p.batch.inputs(), p.batch.mask(), true, kRandom);
+  const double error = rms_distance(widen(block_values(prediction)), reference.output);
+  EXPECT_LT(error, bf16_bound(config()) * rms(reference.output));
+  EXPECT_GT(error, 0x1p-12 * rms(reference.output));
+  for (const auto& [name, tap] : p.model.taps()) {
+    const std::vector<double>& values = reference.taps.at(name);
+    EXPECT_LT(rms_distance(widen(block_values(tap.view())), values),
+              bf16_bound(config()) * rms(values))
+        << name;
+  }
+}
+
+// Beside the float32 model's gradients. The backward goes the way once more, and a parameter's
+// gradient is a product of both ways' values: three times the forward's bound. Gradients that
+// cancel are measured by the size of all.
+TEST_P(SeparatorVariant, Bf16GradientsAreThoseOfFloat32Rounded) {
+  const auto gradients = [&](DType precision) {
+    Problem p(config(), 2, precision);
+    forward_backward(test_context(2), p.model, p.batch, kRandom);
+    return named_parameters(p.model.parameters(), p.model.gradients());
+  };
+  const auto float32 = gradients(DType::kF32);
+  std::vector<double> all;
+  for (const auto& [name, values] : float32) {
+    all.insert(all.end(), values.begin(), values.end());
+  }
+  for (const auto& [name, values] : gradients(DType::kBF16)) {
+    EXPECT_LT(rms_distance(values, float32.at(name)),
+              3 * bf16_bound(config()) * std::max(rms(float32.at(name)), rms(all)))
+        << name;
+  }
+}
+
+void expect_no_bit_depends_on_threads(const ModelConfig& config, DType precision) {
   std::vector<float> outputs;
   std::vector<float> gradients;
   for (const int threads : {1, 2, 3}) {
-    Problem p(config(), threads);
+    Problem p(config, threads, precision);
     const ExecutionContext& ctx = test_context(threads);
     const auto prediction = run_forward(p.model, p.batch.inputs(), p.batch.mask(), true, kRandom);
     const std::vector<float> values = block_values(prediction);
@@ -189,6 +252,12 @@ TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
     }
     EXPECT_EQ(values, outputs) << threads << " threads";
     EXPECT_EQ(block_values(p.model.gradients()), gradients) << threads << " threads";
+  }
+}
+
+TEST_P(SeparatorVariant, NoBitDependsOnTheNumberOfThreads) {
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    expect_no_bit_depends_on_threads(config(), precision);
   }
 }
 
@@ -404,6 +473,17 @@ TEST(ActivationPlan, GrowsLinearlyAndStaysSmall) {
   }
   EXPECT_LT(bytes(256, true), 200e6);
   EXPECT_LT(bytes(256, false), 40e6);
+}
+
+// 42 of 56 bytes per feature and block are kept, and most of what is not kept halves.
+TEST(ActivationPlan, Bf16TakesLess) {
+  const auto bytes = [](bool training, DType precision) {
+    return static_cast<double>(plan_activation_bytes(
+        default_model(256),
+        {.batch = 8, .tokens = 256, .training = training, .precision = precision}));
+  };
+  EXPECT_LT(bytes(true, DType::kBF16), 0.8 * bytes(true, DType::kF32));
+  EXPECT_LT(bytes(false, DType::kBF16), 0.8 * bytes(false, DType::kF32));
 }
 
 // The planner's blocks cover little more than what is alive at the fullest moment.

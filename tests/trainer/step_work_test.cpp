@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+
 #include "trainer/model/parameter_table.h"
 
 namespace stemfabric::test {
@@ -84,6 +87,40 @@ TEST(StepWork, AttentionGrowsWithTheSquareOfTheTokens) {
   };
   EXPECT_DOUBLE_EQ(flops(20), 5.0 * 2 * 20 * 20 * 64);
   EXPECT_DOUBLE_EQ(flops(40), 4 * flops(20));
+}
+
+// The same operations; half the bytes where only activations and factors are moved.
+TEST(StepWork, Bf16MovesFewerBytes) {
+  TrainingConfig bf16;
+  bf16.precision = "bf16";
+  const StepSize size{.batch = 2, .tokens = 30};
+  std::map<std::string, KernelWork> exact;
+  for (const KernelWork& w : training_step_work(model_of(64, 2), {}, size)) {
+    exact[w.kernel] = w;
+  }
+  int casts = 0;
+  for (const KernelWork& w : training_step_work(model_of(64, 2), bf16, size)) {
+    if (w.kernel.ends_with(" to bf16")) {
+      ++casts;
+      continue;
+    }
+    ASSERT_TRUE(exact.contains(w.kernel)) << w.kernel;
+    EXPECT_EQ(w.flops, exact.at(w.kernel).flops) << w.kernel;
+    EXPECT_LE(w.bytes, exact.at(w.kernel).bytes) << w.kernel;
+  }
+  EXPECT_EQ(casts, 4);
+  const auto of = [&](const char* kernel) {
+    for (const KernelWork& w : training_step_work(model_of(64, 2), bf16, size)) {
+      if (w.kernel == kernel) {
+        return w.bytes / exact.at(kernel).bytes;
+      }
+    }
+    return 0.0;
+  };
+  EXPECT_DOUBLE_EQ(of("feed-forward 1"), 0.5);
+  EXPECT_DOUBLE_EQ(of("residual, dropout, norm"), 0.5);
+  EXPECT_DOUBLE_EQ(of("attention"), 1);
+  EXPECT_DOUBLE_EQ(of("adam"), 1);
 }
 
 TEST(StepWork, OnlyWhatIsConfiguredIsCounted) {

@@ -114,10 +114,11 @@ int run_bench(const BenchOptions& options) {
     return 0;
   }
   fmt::print(
-      "One training step: {} x {} samples of {} tokens, float32. Counted, not measured.\n"
+      "One training step: {} x {} samples of {} tokens, {}. Counted, not measured.\n"
       "GFLOP and MB are of one call; MB is the least that must be moved. The floor is of all "
       "calls.\n\n",
-      training.gradient_accumulation_steps, training.batch_size, options.tokens);
+      training.gradient_accumulation_steps, training.batch_size, options.tokens,
+      training.precision);
   print_table(work, options);
   return 0;
 }

@@ -299,7 +299,9 @@ struct TrainingConfig {
       "moving average of the weights, used for validation and the final "
       "model; 0 = off",
       between(0, 0.9999999));
-    v("precision", precision, "arithmetic; bf16 needs GPU kernels and is refused by this version",
+    v("precision", precision,
+      "of products and activations; weights, gradients and optimiser stay fp32. bf16 is made for "
+      "GPUs: on the CPU it is slower than fp32",
       one_of({"fp32", "bf16"}));
     v("seed", seed, "seed of initial weights, sample order and dropout", at_least(0));
     v("device", device, "where to train; auto takes a GPU if one is usable",

@@ -114,10 +114,6 @@ class Rules {
 
   void check_optimiser() const {
     const TrainingConfig& training = config_.training;
-    if (training.precision == "bf16") {
-      throw ConfigError("{} needs GPU kernels, which this version does not have; use fp32",
-                        named("training.precision"));
-    }
     if (training.schedule != "constant" && training.min_lr > training.lr) {
       throw ConfigError("{} must not be above {}", named("training.min_lr"), named("training.lr"));
     }

@@ -48,6 +48,7 @@ class Planner {
       : plan_(plan),
         config_(config),
         training_(limits.training),
+        precision_(limits.precision),
         pre_norm_(config.norm_placement == "pre"),
         rows_(limits.batch * limits.tokens),
         time_{static_cast<int>(2 * config.depth)} {
@@ -87,10 +88,20 @@ class Planner {
   int until(int inference, int training) const { return training_ ? training : inference; }
 
   ArenaPlan::Id rows(const std::string& name, int64_t columns, int first, int last) {
-    return plan_.arena.add(name, {rows_, columns}, DType::kF32, first, last);
+    return plan_.arena.add(name, {rows_, columns}, precision_, first, last);
   }
   ArenaPlan::Id training_rows(const std::string& name, int64_t columns, int first, int last) {
     return training_ ? rows(name, columns, first, last) : -1;
+  }
+  ArenaPlan::Id float_rows(const std::string& name, int64_t columns, int first, int last) {
+    return plan_.arena.add(name, {rows_, columns}, DType::kF32, first, last);
+  }
+  ArenaPlan::Id training_float_rows(const std::string& name, int64_t columns, int first, int last) {
+    return training_ ? float_rows(name, columns, first, last) : -1;
+  }
+  // The copy of a float32 tensor that products read.
+  ArenaPlan::Id factor(const std::string& name, int64_t columns, int first, int last) {
+    return precision_ == DType::kF32 ? -1 : rows(name + " factor", columns, first, last);
   }
 
   // The input of the branch (or of the heads) that follows `branch`; in post-norm it is the
@@ -114,8 +125,8 @@ class Planner {
     a.sum = rows(name + " sum", config_.dim, written,
                  until(residual_later ? time_.norm(branch + 1) : written, backward));
     a.y = normed(name + " y", branch, written);
-    a.mean = training_rows(name + " mean", 1, written, backward);
-    a.rstd = training_rows(name + " rstd", 1, written, backward);
+    a.mean = training_float_rows(name + " mean", 1, written, backward);
+    a.rstd = training_float_rows(name + " rstd", 1, written, backward);
     plan_.norms.push_back(a);
   }
 
@@ -124,21 +135,29 @@ class Planner {
     const int64_t dim = config_.dim;
     const int backward = time_.core_backward(b);
     AttentionActivations a;
-    a.qkv = rows(name + "qkv", 3 * dim, time_.first_product(b), until(time_.core(b), backward));
+    a.qkv =
+        float_rows(name + "qkv", 3 * dim, time_.first_product(b), until(time_.core(b), backward));
     a.context =
-        rows(name + "context", dim, time_.core(b), until(time_.second_product(b), backward));
-    a.saved_o2 = training_rows(name + "o2", dim, time_.core(b), backward);
-    a.saved_u = training_rows(name + "u", dim, time_.core(b), backward);
-    a.saved_stats = training_rows(name + "stats", 4 * config_.heads, time_.core(b), backward);
+        float_rows(name + "context", dim, time_.core(b), until(time_.second_product(b), backward));
+    a.context_factor = factor(name + "context", dim, time_.second_product(b),
+                              until(time_.second_product(b), time_.second_product_backward(b)));
+    a.saved_o2 = training_float_rows(name + "o2", dim, time_.core(b), backward);
+    a.saved_u = training_float_rows(name + "u", dim, time_.core(b), backward);
+    a.saved_stats = training_float_rows(name + "stats", 4 * config_.heads, time_.core(b), backward);
     a.output = rows(name + "output", dim, time_.second_product(b), time_.norm(b));
     if (config_.attn_dropout > 0) {
       a.output_gradient = training_rows(name + "output gradient", dim, time_.norm_backward(b),
                                         time_.second_product_backward(b));
     }
-    a.context_gradient =
-        training_rows(name + "context gradient", dim, time_.second_product_backward(b), backward);
-    a.qkv_gradient =
-        training_rows(name + "qkv gradient", 3 * dim, backward, time_.first_product_backward(b));
+    a.context_gradient = training_float_rows(name + "context gradient", dim,
+                                             time_.second_product_backward(b), backward);
+    a.qkv_gradient = training_float_rows(name + "qkv gradient", 3 * dim, backward,
+                                         time_.first_product_backward(b));
+    if (training_) {
+      a.qkv_gradient_factor =
+          factor(name + "qkv gradient", 3 * dim, time_.first_product_backward(b),
+                 time_.first_product_backward(b));
+    }
     plan_.attention.push_back(a);
   }
 
@@ -166,9 +185,13 @@ class Planner {
                     until(time_.head_output(), time_.head_output_backward()));
     a.pre_activation = training_rows("heads pre-activation", hidden, time_.head_hidden(),
                                      time_.head_output_backward());
-    a.output = rows("heads output", outputs, time_.head_output(), time_.loss());
-    a.output_gradient =
-        training_rows("heads output gradient", outputs, time_.loss(), time_.head_output_backward());
+    a.output = float_rows("heads output", outputs, time_.head_output(), time_.loss());
+    a.output_gradient = training_float_rows("heads output gradient", outputs, time_.loss(),
+                                            time_.head_output_backward());
+    if (training_) {
+      a.output_gradient_factor = factor("heads output gradient", outputs,
+                                        time_.head_output_backward(), time_.head_output_backward());
+    }
     a.hidden_gradient = training_rows("heads hidden gradient", hidden, time_.head_output_backward(),
                                       time_.head_hidden_backward());
     plan_.heads = a;
@@ -177,12 +200,20 @@ class Planner {
   ActivationPlan& plan_;
   const ModelConfig& config_;
   bool training_;
+  DType precision_;
   bool pre_norm_;
   int64_t rows_;
   Timeline time_;
 };
 
 }  // namespace
+
+DType precision_dtype(const std::string& precision) {
+  if (precision != "fp32" && precision != "bf16") {
+    throw ConfigError("training.precision: '{}' is neither 'fp32' nor 'bf16'", precision);
+  }
+  return precision == "bf16" ? DType::kBF16 : DType::kF32;
+}
 
 ActivationPlan::ActivationPlan(const ModelConfig& config, const ActivationLimits& limits) {
   Planner(*this, config, limits).run();

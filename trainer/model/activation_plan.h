@@ -3,9 +3,15 @@
 //
 // Training keeps, per token and block, 14·dim + 4·heads floats (dim_ff = 4·dim) for the backward;
 // inference keeps nothing beyond its next use. Everything is linear in batch × tokens.
+//
+// In bf16 the tensors that layers and norms pass on are bf16. float32 stay what the attention
+// function reads and writes, the statistics of norms, and the model's outputs with their gradient.
+// A product that takes one of them as a factor reads a bf16 copy (…_factor). Training then keeps
+// 42·dim + 16·heads bytes per token and block.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "runtime/memory/arena.h"
@@ -16,20 +22,23 @@ namespace stemfabric {
 struct ActivationLimits {
   int64_t batch = 1;  // largest batch and sequence that will be run
   int64_t tokens = 1;
-  bool training = false;  // plans memory for backward; inference shares much more
+  bool training = false;          // plans memory for backward; inference shares much more
+  DType precision = DType::kF32;  // or kBF16
 };
 
 // One attention branch. [M, …] with M = batch · tokens rows.
 struct AttentionActivations {
-  ArenaPlan::Id qkv = -1;               // [M, 3·dim]
-  ArenaPlan::Id context = -1;           // [M, dim] output of the attention function
-  ArenaPlan::Id saved_o2 = -1;          // [M, dim] training, see kernels/attention/attention.h
-  ArenaPlan::Id saved_u = -1;           // [M, dim] training
-  ArenaPlan::Id saved_stats = -1;       // [M, 4·heads] training
-  ArenaPlan::Id output = -1;            // [M, dim] after the output projection
-  ArenaPlan::Id output_gradient = -1;   // [M, dim] with dropout only
-  ArenaPlan::Id context_gradient = -1;  // [M, dim]
-  ArenaPlan::Id qkv_gradient = -1;      // [M, 3·dim]
+  ArenaPlan::Id qkv = -1;                  // [M, 3·dim]
+  ArenaPlan::Id context = -1;              // [M, dim] output of the attention function
+  ArenaPlan::Id context_factor = -1;       // [M, dim] bf16 only
+  ArenaPlan::Id saved_o2 = -1;             // [M, dim] training, see kernels/attention/attention.h
+  ArenaPlan::Id saved_u = -1;              // [M, dim] training
+  ArenaPlan::Id saved_stats = -1;          // [M, 4·heads] training
+  ArenaPlan::Id output = -1;               // [M, dim] after the output projection
+  ArenaPlan::Id output_gradient = -1;      // [M, dim] with dropout only
+  ArenaPlan::Id context_gradient = -1;     // [M, dim]
+  ArenaPlan::Id qkv_gradient = -1;         // [M, 3·dim]
+  ArenaPlan::Id qkv_gradient_factor = -1;  // [M, 3·dim] bf16 only
 };
 
 // One feed-forward branch.
@@ -49,12 +58,16 @@ struct NormActivations {
 };
 
 struct HeadActivations {
-  ArenaPlan::Id hidden = -1;           // [M, 6·dim] after ReLU and quantum activation
-  ArenaPlan::Id pre_activation = -1;   // [M, 6·dim] training
-  ArenaPlan::Id output = -1;           // [6, M, out]
-  ArenaPlan::Id output_gradient = -1;  // [6, M, out]
-  ArenaPlan::Id hidden_gradient = -1;  // [M, 6·dim], of the pre-activation
+  ArenaPlan::Id hidden = -1;                  // [M, 6·dim] after ReLU and quantum activation
+  ArenaPlan::Id pre_activation = -1;          // [M, 6·dim] training
+  ArenaPlan::Id output = -1;                  // [6, M, out]
+  ArenaPlan::Id output_gradient = -1;         // [6, M, out]
+  ArenaPlan::Id output_gradient_factor = -1;  // [6, M, out] bf16 only
+  ArenaPlan::Id hidden_gradient = -1;         // [M, 6·dim], of the pre-activation
 };
+
+// Of training.precision: "fp32" or "bf16".
+DType precision_dtype(const std::string& precision);
 
 struct ActivationPlan {
   ActivationPlan(const ModelConfig& config, const ActivationLimits& limits);

@@ -1,5 +1,7 @@
 #include "trainer/model/model_pass.h"
 
+#include "kernels/cast/cast.h"
+
 namespace stemfabric {
 
 namespace {
@@ -9,21 +11,38 @@ TensorView view_in(const ParameterInfo& info, float* block) {
 }
 
 DenseParameters dense_of(const ParameterBlocks& blocks, const ParameterInfo& kernel,
-                         const ParameterInfo& bias) {
-  return {.kernel = view_in(kernel, blocks.weights),
-          .bias = view_in(bias, blocks.weights),
+                         const ParameterInfo& bias, LayerResult result) {
+  const bool narrow = blocks.factors != nullptr;
+  const bool narrow_result = narrow && result == LayerResult::kOfThePass;
+  return {.kernel = narrow ? ParameterTable::view(kernel, blocks.factors)
+                           : view_in(kernel, blocks.weights),
+          .bias = narrow_result ? ParameterTable::view(bias, blocks.factors)
+                                : view_in(bias, blocks.weights),
           .kernel_grad = view_in(kernel, blocks.gradients),
           .bias_grad = view_in(bias, blocks.gradients)};
 }
 
 }  // namespace
 
-DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name) {
-  return dense_of(blocks, blocks.table.find(name + ".kernel"), blocks.table.find(name + ".bias"));
+ConstTensorView ModelPass::factor(const TensorView& tensor, ArenaPlan::Id copy) const {
+  if (copy < 0) {
+    return tensor;
+  }
+  const TensorView narrow(arena.view(copy).data(), DType::kBF16, tensor.shape());
+  cast(ctx, {.x = tensor, .y = narrow});
+  return narrow;
 }
 
-DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name) {
-  return dense_of(blocks, blocks.table.fused(name + ".kernel"), blocks.table.fused(name + ".bias"));
+DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name,
+                                 LayerResult result) {
+  return dense_of(blocks, blocks.table.find(name + ".kernel"), blocks.table.find(name + ".bias"),
+                  result);
+}
+
+DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name,
+                                       LayerResult result) {
+  return dense_of(blocks, blocks.table.fused(name + ".kernel"), blocks.table.fused(name + ".bias"),
+                  result);
 }
 
 NormParameters norm_parameters(const ParameterBlocks& blocks, const std::string& name) {

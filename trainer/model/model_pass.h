@@ -56,9 +56,15 @@ struct ModelPass {
   int64_t rows() const { return batch * tokens; }
   // The planned tensor, cut to the size of this pass; an absent view if it was not planned.
   TensorView matrix(ArenaPlan::Id id, int64_t columns) const {
-    return id < 0 ? TensorView()
-                  : TensorView(arena.view(id).data(), DType::kF32, Shape{rows(), columns});
+    if (id < 0) {
+      return {};
+    }
+    const TensorView whole = arena.view(id);
+    return {whole.data(), whole.dtype(), Shape{rows(), columns}};
   }
+  // What products read in the place of a float32 tensor: the tensor itself, or its bf16 copy, made
+  // here, if one was planned.
+  ConstTensorView factor(const TensorView& tensor, ArenaPlan::Id copy) const;
   TensorView vector(ArenaPlan::Id id) const {
     return id < 0 ? TensorView() : TensorView(arena.view(id).data(), DType::kF32, Shape{rows()});
   }
@@ -75,15 +81,20 @@ struct ModelPass {
   }
 };
 
-// Where parameters and their gradients are; gradients is null in inference.
+// Where parameters and their gradients are; gradients is null in inference. In bf16 products read
+// the rounded weights, `factors`; in float32 it is null.
 struct ParameterBlocks {
   const ParameterTable& table;
   float* weights = nullptr;
   float* gradients = nullptr;
+  Bf16* factors = nullptr;
 };
 
+// Whether the results of a layer are float32 in every precision, or of the precision of the pass.
+enum class LayerResult : uint8_t { kOfThePass, kFloat32 };
+
 struct DenseParameters {
-  TensorView kernel, bias;            // [in, out], [out]
+  TensorView kernel, bias;            // [in, out], [out]; of the type of factors, of results
   TensorView kernel_grad, bias_grad;  // absent in inference
 };
 
@@ -93,8 +104,10 @@ struct NormParameters {
 };
 
 // The layer "<name>.{kernel,bias}", "<name>.{gamma,beta}"; fused: see ParameterTable::fused.
-DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name);
-DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name);
+DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name,
+                                 LayerResult result = LayerResult::kOfThePass);
+DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name,
+                                       LayerResult result = LayerResult::kOfThePass);
 NormParameters norm_parameters(const ParameterBlocks& blocks, const std::string& name);
 
 }  // namespace stemfabric

@@ -219,6 +219,10 @@ TensorView ParameterTable::view(const ParameterInfo& info, float* block) {
   return {block + info.offset, DType::kF32, info.shape, strides_of(info)};
 }
 
+TensorView ParameterTable::view(const ParameterInfo& info, Bf16* block) {
+  return {block + info.offset, DType::kBF16, info.shape, strides_of(info)};
+}
+
 ConstTensorView ParameterTable::view(const ParameterInfo& info, const float* block) {
   return {block + info.offset, DType::kF32, info.shape, strides_of(info)};
 }

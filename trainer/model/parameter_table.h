@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/core/bf16.h"
 #include "runtime/core/tensor_view.h"
 #include "trainer/config/config.h"
 
@@ -48,6 +49,8 @@ class ParameterTable {
   // The named parameter inside a block of block_elements() f32.
   static TensorView view(const ParameterInfo& info, float* block);
   static ConstTensorView view(const ParameterInfo& info, const float* block);
+  // The same in a block of as many bf16.
+  static TensorView view(const ParameterInfo& info, Bf16* block);
 
   // Fills a block: Glorot uniform kernels, zero biases, unit gammas, positions uniform ±0.05. A
   // pure function of (seed, parameter name, element); gaps are zero.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/cast/cast.h"
 #include "kernels/linear/linear.h"
 #include "kernels/reduction/reduction.h"
 #include "kernels/standardize/standardize.h"
@@ -34,7 +35,8 @@ struct Separator::State {
   TensorView branch_input(const ModelPass& p, int64_t j) const {
     return j == 0 && !pre_norm() ? embed(p) : norm_after(j - 1).y(p);
   }
-  TensorView position_rows(float* block, int64_t tokens) const {
+  template <typename T>
+  TensorView position_rows(T* block, int64_t tokens) const {
     return ParameterTable::view(table.find("pos"), block).slice(0, 0, tokens);
   }
 
@@ -53,6 +55,7 @@ struct Separator::State {
   ActivationPlan plan;
   Arena arena;
   Tensor weights, gradients, mean, scale;
+  Tensor factors;  // the weights rounded, in bf16 only
   DenseParameters input;
   std::vector<AttentionBranch> attention;
   std::vector<FeedForwardBranch> feed_forward;
@@ -91,12 +94,17 @@ Separator::State::State(const ExecutionContext& context, const ModelConfig& mode
   if (limits.training) {
     gradients = filled(ctx, {table.block_elements()}, 0.0f, "gradients");
   }
+  if (limits.precision == DType::kBF16) {
+    factors = Tensor(Shape{table.block_elements()}, DType::kBF16, ctx.resource(), "bf16 weights");
+  }
   build_layers();
 }
 
 void Separator::State::build_layers() {
-  const ParameterBlocks blocks{table, weights.as<float>(),
-                               limits.training ? gradients.as<float>() : nullptr};
+  const ParameterBlocks blocks{.table = table,
+                               .weights = weights.as<float>(),
+                               .gradients = limits.training ? gradients.as<float>() : nullptr,
+                               .factors = factors ? factors.as<Bf16>() : nullptr};
   input = dense_parameters(blocks, "input");
   for (int64_t i = 0; i < config.depth; ++i) {
     const auto n = static_cast<std::size_t>(i);
@@ -164,7 +172,8 @@ void Separator::State::embed_forward(const ModelPass& p, const ConstTensorView& 
   LinearForwardArgs args{
       .x = standardised, .kernel = input.kernel, .bias = input.bias, .y = embed(p)};
   if (config.positions == "learned") {
-    args.row_bias = position_rows(weights.as<float>(), p.tokens);
+    args.row_bias = factors ? position_rows(factors.as<Bf16>(), p.tokens)
+                            : position_rows(weights.as<float>(), p.tokens);
   }
   linear_forward(ctx, args);
 }
@@ -220,7 +229,7 @@ TensorView Separator::input_mean() { return state_->mean.view(); }
 TensorView Separator::input_scale() { return state_->scale.view(); }
 std::size_t Separator::activation_bytes() const { return state_->plan.arena.bytes(); }
 std::size_t Separator::parameter_bytes() const {
-  return state_->weights.bytes() + state_->gradients.bytes();
+  return state_->weights.bytes() + state_->gradients.bytes() + state_->factors.bytes();
 }
 
 TensorView Separator::gradients() {
@@ -245,6 +254,10 @@ ConstTensorView Separator::forward(const ConstTensorView& inputs, const ConstTen
     const TensorView copy(s.arena.view(s.plan.mask).data(), DType::kU8, mask.shape());
     s.ctx.stream().copy(copy.data(), mask.data(), mask.bytes());
     p.mask = copy;
+  }
+  if (s.factors) {
+    const TraceScope scope("weights to bf16");
+    cast(s.ctx, {.x = s.weights.view(), .y = s.factors.view()});
   }
   s.embed_forward(p, inputs);
   ConstTensorView residual = s.embed(p);
@@ -295,7 +308,13 @@ void Separator::backward() {
 namespace {
 Tensor copied(const ModelPass& p, const ConstTensorView& rows) {
   Tensor tensor({p.batch, p.tokens, rows.dim(1)}, DType::kF32);
-  copy_to_host(p.ctx, tensor.view().data(), rows);
+  if (rows.dtype() == DType::kF32) {
+    copy_to_host(p.ctx, tensor.view().data(), rows);
+    return tensor;
+  }
+  Tensor wide(rows.shape(), DType::kF32, p.ctx.resource(), "copied rows");
+  cast(p.ctx, {.x = rows, .y = wide.view()});
+  copy_to_host(p.ctx, tensor.view().data(), wide.view());
   return tensor;
 }
 }  // namespace
@@ -306,7 +325,7 @@ std::map<std::string, Tensor> Separator::taps() const {
   const ModelPass& p = *s.pass;
   std::map<std::string, Tensor> taps;
   taps["embed"] = copied(p, s.pre_norm() ? s.norm_after(-1).sum(p) : s.embed(p));
-  Tensor output({p.rows(), s.config.dim}, DType::kF32, s.ctx.resource(), "branch output");
+  Tensor output({p.rows(), s.config.dim}, s.limits.precision, s.ctx.resource(), "branch output");
   for (int64_t i = 0; i < s.config.depth; ++i) {
     const std::string block = fmt::format("blocks.{}.", i);
     // Branch outputs are not kept; their inputs are.

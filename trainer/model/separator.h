@@ -5,6 +5,10 @@
 //   pre-norm block:   y = z + drop(MHA(LN(z)));  z = y + drop(W2 relu(W1 LN(y)))   (+ a last LN)
 //   head s:           out_s = Wout q(relu(Whidden z)) + b
 // Formulas and the definition of q: docs/model.md.
+//
+// limits.precision kBF16: products take bf16 factors and add in float32, activations and their
+// gradients are bf16 but for those of the attention function and the outputs (activation_plan.h);
+// weights and gradients are float32. Each forward rounds the weights anew.
 #pragma once
 
 #include <map>
@@ -60,7 +64,7 @@ class Separator {
   std::map<std::string, Tensor> taps() const;
 
   std::size_t activation_bytes() const;  // of the planned arena
-  std::size_t parameter_bytes() const;   // of weights, and gradients if training
+  std::size_t parameter_bytes() const;   // of weights, bf16 weights, and gradients if training
 
  private:
   struct State;

@@ -12,7 +12,8 @@ StemHeads::StemHeads(const ModelConfig& config, const ParameterBlocks& blocks,
       activations_(activations),
       hidden_(fused_dense_parameters(blocks, "heads.hidden")) {
   for (std::size_t s = 0; s < output_.size(); ++s) {
-    output_[s] = dense_parameters(blocks, fmt::format("heads.{}.out", kStemNames[s]));
+    output_[s] =
+        dense_parameters(blocks, fmt::format("heads.{}.out", kStemNames[s]), LayerResult::kFloat32);
   }
 }
 
@@ -28,7 +29,8 @@ TensorView StemHeads::output_gradient(const ModelPass& pass) const {
 
 namespace {
 // Stem s of [6, B, T, out] as [M, out].
-TensorView stem_matrix(const TensorView& all, int64_t s) {
+template <typename View>
+View stem_matrix(const View& all, int64_t s) {
   return all.slice(0, s, 1).reshape({all.dim(1) * all.dim(2), all.dim(3)});
 }
 }  // namespace
@@ -64,12 +66,13 @@ void StemHeads::backward(const ModelPass& pass, const ConstTensorView& input,
   const TensorView hidden = pass.matrix(activations_.hidden, width);
   const TensorView pre_activation = pass.matrix(activations_.pre_activation, width);
   const TensorView d_hidden = pass.matrix(activations_.hidden_gradient, width);
-  const TensorView d_all = output_gradient(pass);
+  const ConstTensorView d_all =
+      pass.factor(output_gradient(pass), activations_.output_gradient_factor);
   {
     const TraceScope scope("heads output product backward");
     for (int64_t s = 0; s < kStemCount; ++s) {
       const DenseParameters& p = output_[static_cast<std::size_t>(s)];
-      const TensorView d_output = stem_matrix(d_all, s);
+      const ConstTensorView d_output = stem_matrix(d_all, s);
       linear_backward_kernel(pass.ctx, {.x = hidden.slice(1, s * dim_, dim_),
                                         .dy = d_output,
                                         .dkernel = p.kernel_grad,

@@ -7,6 +7,7 @@ namespace stemfabric {
 namespace {
 
 constexpr double kFloat = 4;  // bytes
+constexpr double kBf16 = 2;
 constexpr double kScoreProducts = 2;
 constexpr double kForwardValueProducts = 3;
 constexpr double kBackwardProducts = 7;
@@ -20,6 +21,7 @@ class Counter {
         rows_(static_cast<double>(size.batch * size.tokens)),
         dim_(static_cast<double>(model.dim)),
         depth_(model.depth),
+        value_(training.precision == "bf16" ? kBf16 : kFloat),
         parameters_(static_cast<double>(ParameterTable(model).block_elements())) {}
 
   std::vector<KernelWork> run() {
@@ -42,27 +44,39 @@ class Counter {
     work_.push_back({kernel, 1, flops, bytes});
   }
 
-  // y = x · kernel: `extra` more values moved (bias rows, a second output).
-  void product(const std::string& name, int64_t calls, double in, double out, double extra = 0) {
-    add(name, calls, 2 * rows_ * in * out, kFloat * (rows_ * (in + out) + in * out + out + extra));
+  // What a layer writes in the forward, or as the gradient of what it read.
+  struct Result {
+    double bytes;      // of a value
+    double extra = 0;  // more values moved
+  };
+  // y = x · kernel; extra: bias rows, a second output.
+  void product(const std::string& name, int64_t calls, double in, double out,
+               const Result& result) {
+    add(name, calls, 2 * rows_ * in * out,
+        value_ * (rows_ * in + in * out) + result.bytes * (rows_ * out + out + result.extra));
   }
-  // dx = dy · kernelᵀ; `extra`: what the fused activation's derivative reads, or dx read to be
-  // added to.
+  // dx = dy · kernelᵀ; extra: what the fused activation's derivative reads, or dx read to be added
+  // to.
   void input_gradient(const std::string& name, int64_t calls, double in, double out,
-                      double extra = 0) {
+                      const Result& result) {
     add(name + ", input gradient", calls, 2 * rows_ * in * out,
-        kFloat * (rows_ * (in + out) + in * out + extra));
+        value_ * (rows_ * out + in * out) + result.bytes * (rows_ * in + result.extra));
   }
   // dkernel += xᵀ · dy, dbias.
   void kernel_gradient(const std::string& name, int64_t calls, double in, double out) {
     add(name + ", kernel gradient", calls, 2 * rows_ * in * out + rows_ * out,
-        kFloat * (rows_ * (in + out) + 2 * in * out + 2 * out));
+        value_ * rows_ * (in + out) + kFloat * (2 * in * out + 2 * out));
+  }
+  // A float32 tensor copied to bf16 for products to read.
+  void cast(const std::string& what, int64_t calls, double values) {
+    add(what + " to bf16", bf16() ? calls : 0, 0, (kFloat + kBf16) * values);
   }
 
   double attention_pairs() const {
     return rows_ * static_cast<double>(size_.tokens) * dim_;  // Σ over heads of T · T · D
   }
   double statistics() const { return 4 * rows_ * static_cast<double>(model_.heads); }
+  bool bf16() const { return value_ == kBf16; }
   bool rotary() const { return model_.positions == "rotary"; }
   bool learned() const { return model_.positions == "learned"; }
   bool post_norm() const { return model_.norm_placement != "pre"; }
@@ -76,18 +90,20 @@ class Counter {
     const double ff = static_cast<double>(model_.dim_ff);
     const double out = static_cast<double>(model_.output_dim);
     const double tokens = static_cast<double>(size_.tokens);
-    add("standardize", 1, 2 * rows_ * in, kFloat * (2 * rows_ * in + 2 * in));
-    product("input", 1, in, dim_, learned() ? tokens * dim_ : 0);
-    product("q, k, v", depth_, dim_, 3 * dim_);
+    cast("weights", 1, parameters_);
+    add("standardize", 1, 2 * rows_ * in, (kFloat + value_) * rows_ * in + kFloat * 2 * in);
+    product("input", 1, in, dim_, {value_, learned() ? tokens * dim_ : 0});
+    product("q, k, v", depth_, dim_, 3 * dim_, {kFloat});
     add("rotary", rotary() ? 2 * depth_ : 0, 3 * rows_ * dim_, kFloat * 2 * rows_ * dim_);
     add("attention", depth_, 2 * (kScoreProducts + kForwardValueProducts) * attention_pairs(),
         kFloat * (6 * rows_ * dim_ + statistics()));  // q, k, v; o, o2, u
-    product("attention output", depth_, dim_, dim_);
-    product("feed-forward 1", depth_, dim_, ff);
-    product("feed-forward 2", depth_, ff, dim_);
-    add("residual, dropout, norm", norms(), 10 * rows_ * dim_, kFloat * (4 * rows_ * dim_));
-    product("heads hidden", 1, dim_, kStemCount * dim_, rows_ * kStemCount * dim_);
-    product("heads output", kStemCount, dim_, out);
+    cast("attention", depth_, rows_ * dim_);
+    product("attention output", depth_, dim_, dim_, {value_});
+    product("feed-forward 1", depth_, dim_, ff, {value_});
+    product("feed-forward 2", depth_, ff, dim_, {value_});
+    add("residual, dropout, norm", norms(), 10 * rows_ * dim_, value_ * (4 * rows_ * dim_));
+    product("heads hidden", 1, dim_, kStemCount * dim_, {value_, rows_ * kStemCount * dim_});
+    product("heads output", kStemCount, dim_, out, {kFloat});
   }
 
   void loss() {
@@ -102,26 +118,28 @@ class Counter {
     const double out = static_cast<double>(model_.output_dim);
     const double stream = rows_ * dim_;
     const double added = post_norm() ? stream : 0;  // dx += into the residual's gradient
+    cast("output gradient", 1, kStemCount * rows_ * out);
     kernel_gradient("heads output", kStemCount, dim_, out);
-    input_gradient("heads output", kStemCount, dim_, out, stream);
+    input_gradient("heads output", kStemCount, dim_, out, {value_, stream});
     kernel_gradient("heads hidden", 1, dim_, kStemCount * dim_);
-    input_gradient("heads hidden", 1, dim_, kStemCount * dim_);
+    input_gradient("heads hidden", 1, dim_, kStemCount * dim_, {value_});
     add("residual, dropout, norm, gradient", norms(), 12 * stream,
-        kFloat * (3 + (dropout() ? 1 : 0)) * stream);
+        value_ * (3 + (dropout() ? 1 : 0)) * stream);
     kernel_gradient("feed-forward 2", depth_, ff, dim_);
-    input_gradient("feed-forward 2", depth_, ff, dim_, rows_ * ff);
+    input_gradient("feed-forward 2", depth_, ff, dim_, {value_, rows_ * ff});
     kernel_gradient("feed-forward 1", depth_, dim_, ff);
-    input_gradient("feed-forward 1", depth_, dim_, ff, added);
+    input_gradient("feed-forward 1", depth_, dim_, ff, {value_, added});
     kernel_gradient("attention output", depth_, dim_, dim_);
-    input_gradient("attention output", depth_, dim_, dim_);
+    input_gradient("attention output", depth_, dim_, dim_, {kFloat});
     add("attention, gradient", depth_, 2 * kBackwardProducts * attention_pairs(),
         kFloat * (9 * stream + statistics()));  // q, k, v, o2, u, do; dq, dk, dv
     add("rotary, gradient", rotary() ? 2 * depth_ : 0, 3 * stream, kFloat * 2 * stream);
+    cast("q, k, v gradient", depth_, 3 * stream);
     kernel_gradient("q, k, v", depth_, dim_, 3 * dim_);
-    input_gradient("q, k, v", depth_, dim_, 3 * dim_, added);
+    input_gradient("q, k, v", depth_, dim_, 3 * dim_, {value_, added});
     kernel_gradient("input", 1, in, dim_);
     const double positions = static_cast<double>(size_.tokens) * dim_;
-    add("positions, gradient", learned() ? 1 : 0, stream, kFloat * (stream + 2 * positions));
+    add("positions, gradient", learned() ? 1 : 0, stream, value_ * stream + kFloat * 2 * positions);
   }
 
   void update() {
@@ -137,6 +155,7 @@ class Counter {
   StepSize size_;
   double rows_, dim_;
   int64_t depth_;
+  double value_;  // bytes of an activation
   double parameters_;
   std::vector<KernelWork> work_;
 };

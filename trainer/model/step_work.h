@@ -1,7 +1,8 @@
 // What one training step has to do: for each kernel of the step how often it runs, how many
 // floating-point operations it takes and how many bytes it must move at least (every input read
-// once, every output written once, float32). With a device's peaks this gives the floor of the
-// time. Counted from the sizes alone; nothing is measured. `stemfabric bench --plan` prints it.
+// once, every output written once; which tensors are bf16 where that is configured, says
+// activation_plan.h). With a device's peaks this gives the floor of the time. Counted from the
+// sizes alone; nothing is measured. `stemfabric bench --plan` prints it.
 #pragma once
 
 #include <string>

@@ -92,8 +92,10 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
   const int64_t batches = Prefetcher::batches(batches_held(plan, device)) +
                           (task.validation() != nullptr ? Prefetcher::batches(1) : 0);
   const int64_t in_step = std::min(plan.accumulation, plan.micro_batches_in_step(0));
-  // Weights, gradients, two moments and the best weights; the moving average if it is on.
-  return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5),
+  // Weights, gradients, two moments and the best weights; the moving average if it is on; weights
+  // in bf16 if products take those.
+  return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5) +
+                        (limits.precision == DType::kBF16 ? block / 2 : 0),
           .activations = plan_activation_bytes(setup.model, limits),
           .batches = task.train().batch_bytes(batches * plan.batch_size),
           .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu)};
@@ -110,9 +112,12 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
     const StepPlan plan{.samples = data.size(),
                         .batch_size = batch_size,
                         .accumulation = config.gradient_accumulation_steps};
-    const MemoryEstimate m = estimate_memory(
-        config, setup, *task, table,
-        {.batch = batch_size, .tokens = data.tokens(), .training = true}, plan, device);
+    const MemoryEstimate m = estimate_memory(config, setup, *task, table,
+                                             {.batch = batch_size,
+                                              .tokens = data.tokens(),
+                                              .training = true,
+                                              .precision = precision_dtype(config.precision)},
+                                             plan, device);
     return m.parameters + m.activations + m.staged + (on_cpu ? m.batches : 0);
   };
   const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",

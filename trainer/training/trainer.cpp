@@ -77,8 +77,12 @@ LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& s
   return effective;
 }
 
-Separator::Limits separator_limits(const StepPlan& plan, const SampleSource& data) {
-  return {.batch = plan.batch_size, .tokens = data.tokens(), .training = true};
+Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan& plan,
+                                   const SampleSource& data) {
+  return {.batch = plan.batch_size,
+          .tokens = data.tokens(),
+          .training = true,
+          .precision = precision_dtype(config.precision)};
 }
 
 }  // namespace
@@ -98,7 +102,7 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
                 .model = setup_.model,
                 .data_hash = setup_.data.hash},
       ctx_(std::move(ctx)),
-      model_(ctx_, setup_.model, separator_limits(plan_, task_->train())),
+      model_(ctx_, setup_.model, separator_limits(config_.training, plan_, task_->train())),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
       objective_(task_->make_objective(ctx_)),
@@ -133,7 +137,7 @@ void Trainer::set_statistics() {
 
 void Trainer::preflight() {
   log_preflight(config_.training, setup_, *task_, model_.parameters(),
-                separator_limits(plan_, task_->train()), plan_, ctx_);
+                separator_limits(config_.training, plan_, task_->train()), plan_, ctx_);
 }
 
 void Trainer::start() {

@@ -160,16 +160,6 @@ void settle_size(const LoadedConfig& loaded, const char* name, int64_t& value, i
   }
 }
 
-void refuse_what_this_build_cannot(const LoadedConfig& loaded) {
-  const TrainingConfig& training = loaded.config.training;
-  if (training.precision == "bf16") {
-    throw ConfigError(
-        "{}: training.precision: bf16 needs kernels that this version does not have; use "
-        "fp32",
-        origin_of(loaded, "training.precision"));
-  }
-}
-
 void settle_model(const LoadedConfig& loaded, TrainingSetup& setup) {
   const Dataset& train = *setup.data.train;
   ModelConfig& model = setup.model;
@@ -236,7 +226,6 @@ InputStatistics data_statistics(const TrainingSetup& setup) {
 }  // namespace
 
 TrainingSetup prepare_training(const LoadedConfig& loaded) {
-  refuse_what_this_build_cannot(loaded);
   const Config& config = loaded.config;
   if (config.data.dataset_dir.empty()) {
     throw ConfigError(

@@ -27,7 +27,7 @@ struct TrainingSetup {
 // come from the metadata of training.init_from if that is given; sizes still open come from the
 // data set. Statistics: those of init_from (identity if it has none), else of the data set's
 // manifest or audio (audio_statistics()), else identity. ConfigError that names both sides of a
-// conflict; ConfigError for a precision that this build cannot do.
+// conflict.
 TrainingSetup prepare_training(const LoadedConfig& config);
 
 // Fills the block: from init_from, or at random from training.seed.

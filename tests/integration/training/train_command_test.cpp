@@ -114,7 +114,7 @@ TEST_F(TrainCommand, ErrorsNameTheFaultAndGiveTheDocumentedStatus) {
            {{"--dataset-dir", path("broken")}, 3, "shard-00000.safetensors"},
            {{"--dataset-dir", path("data"), "--epochs", "many"}, 2, "--epochs"},
            {{"--dataset-dir", path("data"), "--device", "gpu"}, 2, "training.device"},
-           {{"--dataset-dir", path("data"), "--set", "training.precision=bf16"},
+           {{"--dataset-dir", path("data"), "--set", "training.precision=fp16"},
             2,
             "training.precision"},
            {{"--dataset-dir", path("data"), "--set", "training.init_from=" + path("file")},

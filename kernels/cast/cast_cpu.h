@@ -1,0 +1,10 @@
+// CPU implementation of cast.h; arguments are validated.
+#pragma once
+
+#include "kernels/cast/cast.h"
+
+namespace stemfabric::cpu {
+
+void cast(const ExecutionContext& ctx, const CastArgs& args);
+
+}  // namespace stemfabric::cpu
