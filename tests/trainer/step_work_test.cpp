@@ -148,5 +148,33 @@ TEST(StepWork, FloorIsTheLargerOfTheTwoTimes) {
   EXPECT_DOUBLE_EQ(floor_seconds(work, 1000, 10), 2);
 }
 
+// A model of masks: transforms come first, and the loss reads all spectra and writes the gradient
+// of the outputs.
+TEST(StepWork, MasksAreCountedWithTheirSpectra) {
+  ModelConfig model = model_of(64, 2);
+  model.mask = "complex";
+  model.audio = AudioConfig{};
+  model.audio->n_fft = 512;
+  model.audio->hop_length = 128;
+  const auto work = training_step_work(model, {}, {.batch = 3, .tokens = 40});
+  const auto find = [&](const std::string& kernel) {
+    for (const KernelWork& w : work) {
+      if (w.kernel == kernel) {
+        return w;
+      }
+    }
+    return KernelWork{};
+  };
+  const double samples = 3 * 2 * 39 * 128;
+  const double spectra = 3 * 2 * 40 * 257 * 2;
+  EXPECT_DOUBLE_EQ(find("stft and features, mixture").bytes,
+                   4 * (samples + spectra + 3 * 40 * 200));
+  EXPECT_DOUBLE_EQ(find("stft, stems").bytes, 4 * 6 * (samples + spectra));
+  EXPECT_DOUBLE_EQ(find("stft, stems").flops, 6 * 3 * 2 * 40 * 2.5 * 512 * 9);
+  EXPECT_DOUBLE_EQ(find("mask loss").bytes, 4 * (7 * spectra + 2 * 6 * 3 * 40 * 120));
+  EXPECT_EQ(find("stem loss").calls, 0);
+  EXPECT_EQ(find("mask loss").calls, 1);
+}
+
 }  // namespace
 }  // namespace stemfabric::test

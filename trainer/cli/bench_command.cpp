@@ -4,10 +4,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "kernels/stft/stft.h"
+#include "kernels/stft_features/stft_features.h"
 #include "runtime/core/check.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
 #include "trainer/cli/option_values.h"
+#include "trainer/model/mask_head.h"
 #include "trainer/model/step_work.h"
 
 namespace stemfabric::cli {
@@ -23,8 +26,22 @@ struct BenchOptions {
   double gigabytes_per_second = 0;
 };
 
+int64_t tokens_of(const Config& config, const BenchOptions& options) {
+  constexpr int64_t kUsual = 512;
+  return options.tokens > 0 ? options.tokens
+         : config.model.mask == "none"
+             ? kUsual
+             : stft_frames(config.audio.chunk_size, config.audio.hop_length);
+}
+
 // The sizes that a data set would give, where the configuration leaves them open.
-ModelConfig sized(ModelConfig model, const BenchOptions& options) {
+ModelConfig sized(const Config& config, const BenchOptions& options, int64_t tokens) {
+  ModelConfig model = config.model;
+  if (model.mask != "none") {
+    model.audio = config.audio;
+    model.input_dim = kAudioFeatures;
+    model.output_dim = mask_outputs(model);
+  }
   if (model.input_dim == 0) {
     model.input_dim = options.features;
   }
@@ -32,10 +49,10 @@ ModelConfig sized(ModelConfig model, const BenchOptions& options) {
     model.output_dim = options.features;
   }
   if (model.max_sequence_length == 0) {
-    model.max_sequence_length = options.tokens;
+    model.max_sequence_length = tokens;
   }
-  if (options.tokens > model.max_sequence_length) {
-    throw UsageError("--tokens {} is more than model.max_sequence_length ({})", options.tokens,
+  if (tokens > model.max_sequence_length) {
+    throw UsageError("--tokens {} is more than model.max_sequence_length ({})", tokens,
                      model.max_sequence_length);
   }
   return model;
@@ -103,11 +120,12 @@ int run_bench(const BenchOptions& options) {
   }
   const LoadedConfig loaded = options.config.load();
   const TrainingConfig& training = loaded.config.training;
-  const ModelConfig model = sized(loaded.config.model, options);
+  const int64_t tokens = tokens_of(loaded.config, options);
+  const ModelConfig model = sized(loaded.config, options, tokens);
   const std::vector<KernelWork> work =
       training_step_work(model, training,
                          {.batch = training.batch_size,
-                          .tokens = options.tokens,
+                          .tokens = tokens,
                           .accumulation = training.gradient_accumulation_steps});
   if (options.json) {
     print_json(work, options);
@@ -117,8 +135,7 @@ int run_bench(const BenchOptions& options) {
       "One training step: {} x {} samples of {} tokens, {}. Counted, not measured.\n"
       "GFLOP and MB are of one call; MB is the least that must be moved. The floor is of all "
       "calls.\n\n",
-      training.gradient_accumulation_steps, training.batch_size, options.tokens,
-      training.precision);
+      training.gradient_accumulation_steps, training.batch_size, tokens, training.precision);
   print_table(work, options);
   return 0;
 }
@@ -131,8 +148,10 @@ void add_bench_command(CLI::App& app, Run& run) {
       "bench", "The work of a training step: operations and bytes of every kernel");
   command->add_flag("--plan", options->plan, "Count the work of the configuration's step");
   options->config.add_to(*command);
-  command->add_option("--tokens", options->tokens, "Tokens per sample")
-      ->default_val(512)
+  command
+      ->add_option("--tokens", options->tokens,
+                   "Tokens per sample; else 512, or for a model of masks the frames of "
+                   "audio.chunk_size")
       ->check(whole_number(1, int64_t{1} << 20));
   command
       ->add_option("--features", options->features,

@@ -1,5 +1,8 @@
 #include "trainer/model/step_work.h"
 
+#include <cmath>
+
+#include "kernels/stft/stft.h"
 #include "runtime/core/check.h"
 #include "trainer/model/parameter_table.h"
 
@@ -26,8 +29,11 @@ class Counter {
 
   std::vector<KernelWork> run() {
     fill();
+    if (masks()) {
+      transforms();
+    }
     forward();
-    loss();
+    masks() ? mask_loss() : stem_loss();
     backward();
     update();
     return std::move(work_);
@@ -83,6 +89,39 @@ class Counter {
   int64_t norms() const { return 2 * depth_ + (post_norm() ? 0 : 1); }
   bool dropout() const { return model_.attn_dropout > 0 || model_.ff_dropout > 0; }
 
+  // Of a model of masks.
+  bool masks() const { return model_.mask != "none"; }
+  double channels() const { return static_cast<double>(model_.audio->num_channels); }
+  // Samples, and floats of the spectra, of one signal of every sample in the batch.
+  double signal() const {
+    return channels() *
+           static_cast<double>(size_.batch * (size_.tokens - 1) * model_.audio->hop_length);
+  }
+  double spectra() const {
+    return channels() * rows_ * 2 * static_cast<double>(stft_bins(model_.audio->n_fft));
+  }
+  // A real transform of n samples as 5/2 n log2 n.
+  double transform() const {
+    const double n = static_cast<double>(model_.audio->n_fft);
+    return channels() * rows_ * 2.5 * n * std::log2(n);
+  }
+
+  void transforms() {
+    const double features = rows_ * static_cast<double>(model_.input_dim);
+    add("stft and features, mixture", 1, transform(), kFloat * (signal() + spectra() + features));
+    add("stft, stems", 1, kStemCount * transform(), kFloat * kStemCount * (signal() + spectra()));
+  }
+
+  // Per bin and channel: the mask from its bands, the estimate, both compressed magnitudes (p =
+  // 1/2), and the gradient back to the bands. A root or a division is one operation.
+  void mask_loss() {
+    const double outputs = kStemCount * rows_ * static_cast<double>(model_.output_dim);
+    add("mask count", 1, 0, kStemCount * static_cast<double>(size_.batch));
+    const double operations = model_.mask == "complex" ? 60 : 45;
+    add("mask loss", 1, operations * kStemCount * spectra() / 2,
+        kFloat * ((kStemCount + 1) * spectra() + 2 * outputs));
+  }
+
   void fill() { once("fill gradients", 0, kFloat * parameters_); }
 
   void forward() {
@@ -106,7 +145,7 @@ class Counter {
     product("heads output", kStemCount, dim_, out, {kFloat});
   }
 
-  void loss() {
+  void stem_loss() {
     const double outputs = kStemCount * rows_ * static_cast<double>(model_.output_dim);
     add("stem count", 1, 0, outputs);
     add("stem loss", 1, 5 * outputs, kFloat * 3 * outputs + outputs);

@@ -25,8 +25,9 @@ struct StepSize {
   int64_t accumulation = 1;
 };
 
-// In the order in which the kernels run first. All sizes of the model must be set. The products of
-// attention are counted as our float32 CUDA kernels take them (docs/attention.md): forward 2 for
+// In the order in which the kernels run first. All sizes of the model must be set; of a model of
+// masks, `audio` too: its tokens are the frames of (tokens − 1) · hop_length samples. The products
+// of attention are counted as our float32 CUDA kernels take them (docs/attention.md): forward 2 for
 // the scores and 3 with values, backward 7.
 std::vector<KernelWork> training_step_work(const ModelConfig& model, const TrainingConfig& training,
                                            const StepSize& size);

@@ -35,5 +35,19 @@ TEST(BenchPlan, TellsEveryKernelsWorkAndFloor) {
   }
 }
 
+TEST(BenchPlan, AModelOfMasksIsAsLongAsItsChunks) {
+  const auto plan = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"bench", "--plan", "--set", "model.mask=real"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_stemfabric(arguments);
+  };
+  const auto chunk = plan({"--set", "audio.chunk_size=102400"});
+  ASSERT_EQ(chunk.status, 0) << chunk.err;
+  EXPECT_THAT(chunk.out, HasSubstr("samples of 101 tokens"));
+  EXPECT_THAT(chunk.out, HasSubstr("stft, stems"));
+  EXPECT_THAT(chunk.out, HasSubstr("mask loss"));
+  EXPECT_THAT(plan({"--tokens", "40"}).out, HasSubstr("samples of 40 tokens"));
+}
+
 }  // namespace
 }  // namespace stemfabric::test
