@@ -1,7 +1,6 @@
 #include "trainer/demo_songs/demo_songs.h"
 
 #include <algorithm>
-#include <atomic>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>

@@ -62,7 +62,7 @@ double best_lag(Span x) {
   return static_cast<double>(best_at);
 }
 
-// Kept raw indices of a group as (frame, slots of it that are kept): fill(frame, slot, out).
+// Which raw values of a group are kept: the i-th is raw index i · stride.
 struct KeptValues {
   int64_t stride, count, slots;
   int64_t frame(int64_t i) const { return i * stride / slots; }

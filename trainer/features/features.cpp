@@ -1,15 +1,13 @@
 #include "trainer/features/features.h"
 
-#include <algorithm>
-#include <array>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "runtime/core/check.h"
 #include "runtime/core/progress.h"
 #include "runtime/device/thread_pool.h"
 #include "runtime/io/file.h"
+#include "trainer/audio_data/folder_listing.h"
 #include "trainer/features/song_snapshot.h"
 
 namespace stemfabric {
@@ -17,45 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 8> kAudioExtensions = {".wav", ".flac", ".aiff", ".aif",
-                                                              ".ogg", ".oga",  ".opus", ".mp3"};
-
-bool is_audio_file(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-  });
-  return fs::is_regular_file(path) && std::find(kAudioExtensions.begin(), kAudioExtensions.end(),
-                                                extension) != kAudioExtensions.end();
-}
-
-std::vector<fs::path> entries(const fs::path& folder) {
-  std::vector<fs::path> paths;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
+// Audio files first, then folders, each by name.
 std::vector<SongFiles> songs_in(const fs::path& folder) {
+  const FolderListing listing = list_folder(folder);
   std::vector<SongFiles> songs;
-  for (const fs::path& path : entries(folder)) {
-    if (is_audio_file(path)) {
-      songs.push_back({.mixture = path, .stems = {}});
-    } else if (fs::is_directory(path)) {
-      for (const fs::path& inner : entries(path)) {
-        if (inner.stem() == "mixture" && is_audio_file(inner)) {
-          songs.push_back({.mixture = inner, .stems = path});
-        }
+  for (const fs::path& file : listing.audio_files) {
+    songs.push_back({.mixture = file, .stems = {}});
+  }
+  for (const fs::path& inner : listing.folders) {
+    for (const fs::path& file : list_folder(inner).audio_files) {
+      if (file.stem() == "mixture") {
+        songs.push_back({.mixture = file, .stems = inner});
       }
     }
   }
   if (songs.empty()) {
-    throw InputError(
-        "{} holds no song: no audio file, and no folder with a file mixture.wav or "
-        "another format",
-        folder.string());
+    throw InputError("{} holds no song: no audio file ({}), and no folder with one named mixture",
+                     folder.string(), kAudioExtensions);
   }
   return songs;
 }

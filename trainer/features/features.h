@@ -21,9 +21,10 @@ struct FeaturesSummary {
   double seconds = 0.0;  // of audio
 };
 
-// Snapshots come in the order of the names, whatever the number of jobs. The output appears whole
-// or not at all. UsageError for a folder with another output than .jsonl or with `stems`,
-// InputError for an input without songs and for songs that analyse_song() refuses.
+// Snapshots come in the order of the names, audio files before folders, whatever the number of
+// jobs. The output appears whole or not at all. UsageError for a folder with another output than
+// .jsonl or with `stems`, InputError for an input without songs and for songs that analyse_song()
+// refuses.
 FeaturesSummary make_snapshots(const FeaturesOptions& options);
 
 }  // namespace stemfabric

@@ -14,6 +14,7 @@
 #include "runtime/io/file.h"
 #include "trainer/audio/audio_input.h"
 #include "trainer/audio/resample.h"
+#include "trainer/audio_data/folder_listing.h"
 #include "trainer/features/feature_groups.h"
 #include "trainer/features/tonality.h"
 
@@ -66,14 +67,19 @@ int64_t modified_milliseconds(const fs::path& path) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(system.time_since_epoch()).count();
 }
 
-std::optional<fs::path> stem_file(const fs::path& folder, std::string_view stem) {
-  for (const char* extension : {".wav", ".flac", ".aiff", ".ogg", ".opus", ".mp3"}) {
-    const fs::path path = folder / (std::string(stem) + extension);
-    if (fs::is_regular_file(path)) {
-      return path;
+// The audio file of a stem among those of a folder.
+std::optional<fs::path> stem_file(const std::vector<fs::path>& files, std::string_view stem) {
+  std::optional<fs::path> found;
+  for (const fs::path& file : files) {
+    if (file.stem() == stem) {
+      if (found) {
+        throw InputError("{} and {} are both the stem {}; keep one", found->string(), file.string(),
+                         stem);
+      }
+      found = file;
     }
   }
-  return std::nullopt;
+  return found;
 }
 
 // Band energies of each stem at the places of every h-th kept spectral value of the mixture.
@@ -81,8 +87,9 @@ void add_stems(const ExecutionContext& ctx, const fs::path& folder, const SongSa
                SnapshotRecord& record) {
   const auto kept = static_cast<int64_t>(record.groups[kSpectral].size());
   const int64_t step = kept <= kMaxStemValues ? 1 : 2;
+  const auto audio_files = list_folder(folder).audio_files;
   for (std::size_t s = 0; s < kStemCount; ++s) {
-    const auto path = stem_file(folder, kStemNames[s]);
+    const auto path = stem_file(audio_files, kStemNames[s]);
     if (!path) {
       continue;
     }
@@ -99,9 +106,8 @@ void add_stems(const ExecutionContext& ctx, const fs::path& folder, const SongSa
   }
   if (!record.has_ground_truth) {
     throw InputError(
-        "{} holds no stem: none of vocals, drums, bass, harmonic, perc and sub as "
-        ".wav, .flac, .aiff, .ogg, .opus or .mp3",
-        folder.string());
+        "{} holds no stem: no audio file ({}) named vocals, drums, bass, harmonic, perc or sub",
+        folder.string(), kAudioExtensions);
   }
 }
 

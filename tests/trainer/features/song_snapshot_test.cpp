@@ -295,6 +295,10 @@ TEST(FeaturesTest, WrongInput) {
                            "--stems belongs to one song");
   expect_error<UsageError>({.input = dir / "song", .stems = {}, .output = dir / "o.json"},
                            "one file *.jsonl");
+  fs::copy_file(dir / "song/bass.wav", dir / "song/bass.flac");
+  expect_error<InputError>({.input = mixture, .stems = dir / "song", .output = out},
+                           "are both the stem bass");
+  fs::remove(dir / "song/bass.flac");
   auto longer = Parts(1.0).bass;
   longer.insert(longer.end(), {0.0f, 0.0f});
   fs::remove(dir / "song/bass.wav");
