@@ -2,6 +2,8 @@
 // device's memory is none that the host can touch.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "runtime/core/log.h"
 #include "tests/simt/trainer/devices.h"
 #include "tests/support/simd_levels.h"
@@ -14,6 +16,16 @@ namespace stemfabric::test {
 namespace {
 
 using Values = std::vector<double>;
+
+// The device's transform adds in another order than the CPU's, at any SIMD level: log2(n_fft) = 9
+// roundings of a spectrum, 5e-7 of it. A loss compares two of them that are alike, and four steps
+// follow each other: 20 times that.
+void expect_close(const std::string& what, const Values& device, const Values& cpu) {
+  ASSERT_EQ(device.size(), cpu.size());
+  for (std::size_t i = 0; i < cpu.size(); ++i) {
+    EXPECT_NEAR(device[i], cpu[i], 20 * 9 * 0x1p-24 * std::abs(cpu[i])) << what << " " << i;
+  }
+}
 
 class AudioParity : public testing::Test {
  protected:
@@ -49,14 +61,12 @@ TEST_F(AudioParity, ARunFollowsTheCpusLossesAndSdr) {
   for (const std::string mask : {"real", "complex"}) {
     train("device-" + mask, true, mask);
     train("cpu-" + mask, false, mask);
-    at_lowest_simd_level([&] { train("lowest-" + mask, false, mask); });
     for (const auto& [kind, key] : {std::pair<const char*, std::string>{"step", "loss"},
                                     {"validation", "val_loss"},
                                     {"validation", "val_sdr"}}) {
       const Values best = curve("cpu-" + mask, kind, key);
       EXPECT_EQ(best.size(), std::string(kind) == "step" ? 4U : 2U);
-      expect_parity(mask + " " + key, curve("device-" + mask, kind, key), best,
-                    curve("lowest-" + mask, kind, key));
+      expect_close(mask + " " + key, curve("device-" + mask, kind, key), best);
     }
   }
 }
