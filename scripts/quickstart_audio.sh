@@ -16,7 +16,7 @@ label=run-$(date +%Y%m%d-%H%M%S)
 config=configs/audio_quickstart.yaml
 mkdir -p "$out"
 
-[[ -d $out/songs ]] || "$stemfabric" demo-songs --count 20 --seed 1 --duration 30 --output-dir "$out/songs"
+"$stemfabric" demo-songs --count 20 --seed 1 --duration 30 --output-dir "$out/songs"
 "$stemfabric" dataset --audio "$out/songs" --output-dir "$out/data" --run-label "$label" --train-ratio 0.8 \
   --config "$config"
 # Rendered songs and a small model: the CPU does.

@@ -12,6 +12,7 @@
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/attention/attention_simd-inl.h"
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stemfabric::attention_cpu {
@@ -347,8 +348,20 @@ void cpu::attention_backward(const ExecutionContext& ctx, const AttentionBackwar
   if (args.q.elements() == 0) {
     return;
   }
-  (args.q.dtype() == DType::kBF16 ? attention_cpu::backward_bf16 : attention_cpu::backward)(ctx,
-                                                                                            args);
+  if (args.q.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, attention_backward, [](Widened& f32, auto& a) {
+      f32.input(a.q);
+      f32.input(a.k);
+      f32.input(a.v);
+      f32.input(a.o);
+      f32.input(a.o2);
+      f32.input(a.d_o);
+      f32.output(a.dq);
+      f32.output(a.dk);
+      f32.output(a.dv);
+    });
+  }
+  attention_cpu::backward(ctx, args);
 }
 
 }  // namespace stemfabric

@@ -46,10 +46,6 @@ class ScratchCutter {
   int64_t used_ = 0;
 };
 
-// Of bfloat16 tensors.
-void forward_bf16(const ExecutionContext& ctx, const AttentionForwardArgs& args);
-void backward_bf16(const ExecutionContext& ctx, const AttentionBackwardArgs& args);
-
 }  // namespace stemfabric::attention_cpu
 
 namespace stemfabric::cpu {

@@ -12,6 +12,7 @@
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/attention/attention_simd-inl.h"
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace stemfabric::attention_cpu {
@@ -386,8 +387,16 @@ void cpu::attention_forward(const ExecutionContext& ctx, const AttentionForwardA
   if (args.q.elements() == 0) {
     return;
   }
-  (args.q.dtype() == DType::kBF16 ? attention_cpu::forward_bf16 : attention_cpu::forward)(ctx,
-                                                                                          args);
+  if (args.q.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, attention_forward, [](Widened& f32, auto& a) {
+      f32.input(a.q);
+      f32.input(a.k);
+      f32.input(a.v);
+      f32.output(a.o);
+      f32.output(a.o2);
+    });
+  }
+  attention_cpu::forward(ctx, args);
 }
 
 }  // namespace stemfabric

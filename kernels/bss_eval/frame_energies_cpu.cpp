@@ -215,7 +215,8 @@ class FrameEnergies {
     const double* q = memory.q + signals_.taps - 1;
     const float* s = signals_.references[static_cast<std::size_t>(own(j) + channel)];
     const float* y = signals_.estimates[static_cast<std::size_t>(j * signals_.channels + channel)];
-    HWY_DYNAMIC_DISPATCH(bss_add_energies)({s + start, y + start, q, p, samples}, sum);
+    const int64_t at = std::min(start, frame.end);  // in the tail there is no sample
+    HWY_DYNAMIC_DISPATCH(bss_add_energies)({s + at, y + at, q, p, samples}, sum);
     HWY_DYNAMIC_DISPATCH(bss_add_energies)
     ({nullptr, nullptr, q + samples, p + samples, outputs - samples}, sum);
   }

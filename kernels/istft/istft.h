@@ -12,7 +12,8 @@
 // divides n_fft and is n_fft/4 or less: with half overlap, what follows the last frame's centre
 // would be divided by next to nothing.
 // Deterministic. A frame that holds a NaN or an infinity makes NaN of the n_fft samples under it,
-// in its channel and in the one that shares its transform (0 and 1, 2 and 3 …), and of no others.
+// in its channel and in the one that shares its transform (0 and 1, 2 and 3 …), and of no others,
+// as long as bins are below 1e30.
 #pragma once
 
 #include "runtime/core/tensor_view.h"

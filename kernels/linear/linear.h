@@ -12,9 +12,10 @@
 //   y                      | [M, N] | Y     | =          |
 //   bias                   | [N]    | Y     |            | optional
 //   row_bias               | [P, N] | Y     |            | optional; row m gets row m mod P
-//   pre_activation         | [M, N] | Y     | =          | optional: the value before the
-//   activation dx                     | [M, K] | Y     | = or +=    | saved                  | [M,
-//   K] | Y     |            | with input_activation dkernel                | [K, N] | f32   | += |
+//   pre_activation         | [M, N] | Y     | =          | optional: before the activation
+//   dx                     | [M, K] | Y     | = or +=    |
+//   saved                  | [M, K] | Y     |            | with input_activation
+//   dkernel                | [K, N] | f32   | +=         |
 //   dbias                  | [N]    | f32   | +=         | optional
 // X is f32 or bf16. Y is f32, or bf16 where X is. Rows may be strided (last stride 1). Products and
 // sums accumulate in float32; with Y = bf16 what is written is rounded to it, and where a step of

@@ -171,8 +171,7 @@ bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   }
   throw DeviceError(
       "cuBLASLt has no algorithm for the {} product of [{}, {}] and [{}, {}] on {} (row strides "
-      "{}, "
-      "{}, {})",
+      "{}, {}, {}); give sizes and row strides that are multiples of 8, or float32",
       dtype_name(args.dtype), args.m, args.k, args.k, args.n, ctx.device().to_string(),
       args.a.stride, args.b.stride, args.c_stride);
 }

@@ -97,8 +97,8 @@ void mask_loss(const ExecutionContext& ctx, const MaskLossArgs& args) {
   SF_CHECK(args.magnitude_weight >= 0 && args.complex_weight >= 0,
            "{}: magnitude_weight is {}, complex_weight {}; neither may be negative", op,
            args.magnitude_weight, args.complex_weight);
-  SF_CHECK(args.compression > 0 && args.compression <= 1, "{}: compression is {}, not in (0, 1]",
-           op, args.compression);
+  SF_CHECK(args.compression >= 1e-3 && args.compression <= 1,
+           "{}: compression is {}, not in [0.001, 1]", op, args.compression);
   SF_CHECK(args.epsilon >= 1e-15 && args.epsilon <= 1e15, "{}: epsilon is {}, not in [1e-15, 1e15]",
            op, args.epsilon);
   check_prediction(op, args);

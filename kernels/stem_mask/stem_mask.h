@@ -70,7 +70,7 @@ void mask_count(const ExecutionContext& ctx, const MaskCountArgs& args);
 struct MaskLossArgs {
   MaskKind kind = MaskKind::kReal;
   double magnitude_weight = 1, complex_weight = 1;  // >= 0
-  double compression = 1;                           // p, in (0, 1]; 1 and 0.5 are fastest
+  double compression = 1;                           // p, in [0.001, 1]; 1 and 0.5 are fastest
   double epsilon = 1e-3;  // in [1e-15, 1e15], so that ε² is a normal float32
   ConstTensorView band, fraction, first_bin;
   ConstTensorView prediction, mixture, target, presence, key_mask, weight;

@@ -12,7 +12,8 @@
 // n_fft: a power of two, 512 … 4096. hop_length divides n_fft. Any number of channels; each two of
 // them share one complex transform.
 // Deterministic. A frame that holds a NaN or an infinity is NaN in all its bins; so is the same
-// frame of the channel that shares its transform (0 and 1, 2 and 3 …). Nothing else is.
+// frame of the channel that shares its transform (0 and 1, 2 and 3 …). Nothing else is, as long
+// as samples are below 1e30.
 #pragma once
 
 #include "runtime/core/tensor_view.h"

@@ -48,14 +48,4 @@ SF_HOST_DEVICE inline float high_bf16(uint32_t word) {
   return __builtin_bit_cast(float, word & 0xFFFF0000u);
 }
 
-// The value that an element of type T keeps of a float.
-template <typename T>
-SF_HOST_DEVICE inline float round_to(float value) {
-  if constexpr (sizeof(T) == sizeof(Bf16)) {
-    return round_to_bf16(value);
-  } else {
-    return value;
-  }
-}
-
 }  // namespace stemfabric

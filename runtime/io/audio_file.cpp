@@ -119,30 +119,48 @@ uint32_t little_endian_32(const unsigned char* bytes) {
          static_cast<uint32_t>(bytes[3]) << 24;
 }
 
-// libsndfile takes a WAV that was cut off for a shorter one; here it is refused. Formats that are
-// coded show it themselves when they are read.
-void refuse_cut_wav(int fd, uint64_t size, const fs::path& path) {
-  constexpr int kMaxChunks = 256;             // real files have a handful before their data
+uint32_t big_endian_32(const unsigned char* bytes) {
+  return __builtin_bswap32(little_endian_32(bytes));
+}
+
+bool is_word(const unsigned char* bytes, std::string_view word) {
+  return std::memcmp(bytes, word.data(), word.size()) == 0;
+}
+
+// libsndfile takes a WAV, RF64 or AIFF that was cut off for a shorter one; here it is refused.
+// Formats that are coded show it themselves when they are read.
+void refuse_cut_pcm(int fd, uint64_t size, const fs::path& path) {
+  constexpr int kMaxChunks = 256;             // real files have a handful before their samples
   constexpr uint32_t kUnknown = 0x7fff'0000;  // and more: written to a pipe
-  unsigned char head[12];
-  if (::pread(fd, head, 12, 0) != 12 || std::memcmp(head, "RIFF", 4) != 0 ||
-      std::memcmp(head + 8, "WAVE", 4) != 0) {
+  unsigned char head[24];
+  if (::pread(fd, head, 12, 0) != 12) {
     return;
   }
+  const bool aiff = is_word(head, "FORM") && is_word(head + 8, "AIF");
+  const bool rf64 = is_word(head, "RF64") && is_word(head + 8, "WAVE");
+  if (!aiff && !rf64 && !(is_word(head, "RIFF") && is_word(head + 8, "WAVE"))) {
+    return;
+  }
+  uint64_t long_bytes = 0;  // of the samples, in RF64's own chunk
   uint64_t at = 12;
   for (int chunk = 0; chunk < kMaxChunks; ++chunk) {
-    if (::pread(fd, head, 8, static_cast<off_t>(at)) != 8) {
+    const ssize_t got = ::pread(fd, head, sizeof head, static_cast<off_t>(at));
+    if (got < 8) {
       return;
     }
-    const uint32_t bytes = little_endian_32(head + 4);
-    if (std::memcmp(head, "data", 4) == 0) {
+    const uint32_t bytes = aiff ? big_endian_32(head + 4) : little_endian_32(head + 4);
+    if (is_word(head, aiff ? "SSND" : "data")) {
+      const uint64_t promised = rf64 && bytes == UINT32_MAX ? long_bytes : bytes;
       const uint64_t there = size - at - 8;
-      if (bytes > there && bytes < kUnknown) {
+      if (promised > there && (rf64 || bytes < kUnknown)) {
         throw InputError(
             "{}: is cut off: {} of {} bytes of samples are there; copy or export the file again",
-            path.string(), there, bytes);
+            path.string(), there, promised);
       }
       return;
+    }
+    if (rf64 && is_word(head, "ds64") && got == sizeof head) {
+      long_bytes = little_endian_32(head + 16) | uint64_t{little_endian_32(head + 20)} << 32;
     }
     at += 8 + uint64_t{bytes} + (bytes & 1);
   }
@@ -243,7 +261,7 @@ AudioReader::AudioReader(const fs::path& path) : state_(std::make_unique<State>(
   if (size == 0) {
     throw InputError("{}: is empty; give an audio file", path.string());
   }
-  refuse_cut_wav(state_->fd.get(), size, path);
+  refuse_cut_pcm(state_->fd.get(), size, path);
   const SF_INFO info = state_->open();
   check_info(info, path);
   state_->seeks = seeks_exactly(info.format);
@@ -342,6 +360,12 @@ struct AudioWriter::State {
   }
 };
 
+int64_t most_wav_frames(int channels, SampleFormat format) {
+  constexpr int64_t kBytes = INT64_C(0xffff'ffff) - 4096;  // the header's included
+  const int bytes = format == SampleFormat::kPcm16 ? 2 : format == SampleFormat::kPcm24 ? 3 : 4;
+  return kBytes / (bytes * channels);
+}
+
 AudioWriter::AudioWriter(const fs::path& path, int sample_rate, int channels, SampleFormat format) {
   SF_CHECK(channels >= 1 && channels <= kMaxAudioChannels, "{} channels", channels);
   SF_CHECK(sample_rate >= kMinAudioSampleRate && sample_rate <= kMaxAudioSampleRate, "{} Hz",
@@ -356,8 +380,7 @@ AudioWriter::AudioWriter(const fs::path& path, int sample_rate, int channels, Sa
   }
   state_ = std::make_unique<State>(path, channels, format);
   if ((info.format & SF_FORMAT_TYPEMASK) == SF_FORMAT_WAV) {
-    const int bytes = format == SampleFormat::kPcm16 ? 2 : format == SampleFormat::kPcm24 ? 3 : 4;
-    state_->most_frames = (INT64_C(0xffff'ffff) - 4096) / (bytes * channels);
+    state_->most_frames = most_wav_frames(channels, format);
   }
   errno = 0;
   state_->file.reset(::sf_open_fd(state_->partial.fd(), SFM_WRITE, &info, SF_FALSE));
@@ -406,16 +429,30 @@ void AudioWriter::write(const float* interleaved, int64_t frames) {
 
 int64_t AudioWriter::clipped() const { return state_->clipped; }
 
-void AudioWriter::finish() {
+void AudioWriter::close() {
   State& s = *state_;
-  SF_CHECK(s.file, "second finish of {}", s.partial.target().string());
+  SF_CHECK(s.file, "second close of {}", s.partial.target().string());
   errno = 0;
-  // Closing writes what is buffered and the lengths in the header.
-  if (::sf_close(s.file.release()) != 0) {
-    const int reason = errno == 0 ? EIO : errno;
-    fail("write", s.partial.target(), reason);
+  // Closing writes what is buffered (of FLAC up to a block) and the lengths in the header. Of a
+  // descriptor that is not its own, libsndfile says 0 whatever became of that: errno tells.
+  const int status = ::sf_close(s.file.release());
+  const int reason = errno;
+  const bool lost = reason == ENOSPC || reason == EFBIG || reason == EDQUOT || reason == EIO;
+  if (status != 0 || lost) {
+    fail("write", s.partial.target(), lost ? reason : EIO);
   }
+  s.partial.sync();
+}
+
+void AudioWriter::commit() {
+  State& s = *state_;
+  SF_CHECK(!s.file, "commit of {} before its close", s.partial.target().string());
   s.partial.commit();
+}
+
+void AudioWriter::finish() {
+  close();
+  commit();
 }
 
 }  // namespace stemfabric

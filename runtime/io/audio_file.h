@@ -26,8 +26,9 @@ inline constexpr int kMaxAudioSampleRate = 768'000;
 
 class AudioReader {
  public:
-  // A WAV whose header promises more samples than the file holds is refused as cut off, unless its
-  // writer could not know the length (a size of 2 GiB or more, as written to pipes).
+  // A WAV, RF64 or AIFF whose header promises more samples than it holds is refused as cut off (a
+  // W64 is not: it reads as a shorter one), unless its writer could not know the length (a size of
+  // 2 GiB or more, as written to pipes).
   explicit AudioReader(const std::filesystem::path& path);
   ~AudioReader();
   AudioReader(AudioReader&& other) noexcept;
@@ -52,6 +53,9 @@ AudioInfo read_audio_info(const std::filesystem::path& path);
 
 enum class SampleFormat : uint8_t { kPcm16, kPcm24, kFloat32 };
 
+// Frames that a WAV file holds, the 4 GiB of its length fields.
+int64_t most_wav_frames(int channels, SampleFormat format);
+
 // WAV or FLAC by the extension of the path; FLAC holds no floats, WAV no more than 4 GiB. The bytes
 // depend on the samples alone. The file appears under its name in finish(), or never.
 class AudioWriter {
@@ -67,6 +71,10 @@ class AudioWriter {
   // NumericError for a value that is not finite, whatever the format.
   void write(const float* interleaved, int64_t frames);
   int64_t clipped() const;  // samples that were, so far
+  // close() writes what is buffered and brings it to the disk; commit() only gives the file its
+  // name, so that a full disk leaves none of several files. finish() is both.
+  void close();
+  void commit();
   void finish();
 
  private:

@@ -98,11 +98,14 @@ PartialFile::~PartialFile() {
   }
 }
 
-void PartialFile::commit() {
-  // fsync before rename: after a power cut the name must not lead to an empty file.
+void PartialFile::sync() {
   if (::fsync(fd_.get()) != 0) {
     fail("write", target_, errno);
   }
+}
+
+void PartialFile::commit() {
+  sync();  // before the rename: after a power cut the name must not lead to an empty file
   // The lock is kept until the file has its name, so that nobody takes it for a stale one.
   if (::rename(partial_.c_str(), target_.c_str()) != 0) {
     fail("write", target_, errno);

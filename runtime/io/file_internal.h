@@ -29,7 +29,6 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_ = -1;
@@ -59,7 +58,8 @@ class PartialFile {
 
   const std::filesystem::path& target() const { return target_; }
   int fd() const { return fd_.get(); }  // -1 after commit()
-  void commit();                        // fsync, then its name
+  void sync();                          // fsync: what was written is on the disk
+  void commit();                        // sync(), then its name
 
  private:
   std::filesystem::path target_;

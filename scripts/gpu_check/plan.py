@@ -20,7 +20,7 @@ PROGRAMS = {  # in a package, and in a build folder
 SANITIZED = ":".join([
     "Activation.*", "ColumnSum.*", "SumSquares.*", "Standardize.*", "StepControl.*", "Rotary.*", "ResidualNorm.*",
     "Adam.*", "StemLoss.*", "Cases/Linear.*", "AttentionDropout.*", "AttentionPolynomials.*", "Cast*.*", "Bf16*.*",
-    "*StemMask*", "*Stft*", "*Istft*"])
+    "*StemMask*", "*Stft*", "*Istft*", "AttentionBf16.*"])
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck")
 
 

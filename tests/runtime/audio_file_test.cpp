@@ -12,6 +12,7 @@
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 
@@ -252,6 +253,19 @@ TEST(AudioFile, OtherFormatsThatStudiosExport) {
   }
 }
 
+// FLAC writes its last block when it is closed.
+TEST(AudioFile, AFullDiskIsNoticedWhenClosing) {
+  const TempDir dir;
+  const auto samples = exact_samples(4000, 2, 16);
+  test::put_file(dir / "x.flac", "old");
+  AudioWriter writer(dir / "x.flac", 44100, 2, SampleFormat::kPcm16);
+  const test::FileSizeLimit limit(4096);
+  writer.write(samples.data(), 4000);
+  EXPECT_THAT(refusal<IoError>([&] { writer.finish(); }),
+              testing::AllOf(HasSubstr("x.flac"), HasSubstr("File too large")));
+  EXPECT_EQ(read_text_file(dir / "x.flac"), "old");
+}
+
 TEST(AudioFile, NotANumberPassesThrough) {
   const TempDir dir;
   const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -269,7 +283,9 @@ TEST(AudioFile, CutOffFilesAreRefused) {
   const auto samples = exact_samples(20'000, 2, 16);
   write(dir / "a.wav", samples, 2, SampleFormat::kPcm16);
   write(dir / "b.flac", samples, 2, SampleFormat::kPcm16);
-  for (const char* name : {"a.wav", "b.flac"}) {
+  write_with_library(dir / "c.aiff", SF_FORMAT_AIFF | SF_FORMAT_PCM_16, samples, 2);
+  write_with_library(dir / "d.wav", SF_FORMAT_RF64 | SF_FORMAT_PCM_16, samples, 2);
+  for (const char* name : {"a.wav", "b.flac", "c.aiff", "d.wav"}) {
     const std::string bytes = read_text_file(dir / name);
     test::put_file(dir / name, bytes.substr(0, bytes.size() / 2));
     const std::string message = refusal<InputError>([&] { read_all(dir / name); });

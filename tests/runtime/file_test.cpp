@@ -4,13 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <fstream>
 
 #include "runtime/core/check.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/paths.h"
 
 namespace stemfabric {
@@ -133,31 +132,12 @@ TEST(File, UnwritableFolder) {
   EXPECT_EQ(read_text_file(dir / "a"), "old");
 }
 
-// A file system without space, played by a limit on the size of files.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    const rlimit limit{bytes, old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit old_{};
-  void (*handler_)(int);
-};
-
 TEST(File, FailedWriteLeavesTheOldFile) {
   const TempDir dir;
   const std::string large(1 << 20, 'x');
   write_text_file(dir / "a", "old");
   {
-    const FileSizeLimit limit(100 * 1024);
+    const test::FileSizeLimit limit(100 * 1024);
     EXPECT_THAT(io_error([&] { write_text_file(dir / "a", large); }),
                 AllOf(HasSubstr((dir / "a").string()), HasSubstr("File too large")));
     EXPECT_THAT(io_error([&] {

@@ -1,16 +1,14 @@
 // What every test of an op needs. The pieces, in the order of a test:
 //
 //   GuardedTensor x = GuardedTensor::random({M, C}, /*seed=*/1);   // data, misaligned by one
-//   element GuardedTensor y({M, C}, DType::kF32);                          // an output: starts as
-//   all NaN run_repeatably({&y}, [&](const ExecutionContext& ctx) {        // 1, 2 and 3 threads,
-//   twice each
+//   GuardedTensor y({M, C}, DType::kF32);                          // output: all NaN at first
+//   run_repeatably({&y}, [&](const ExecutionContext& ctx) {        // 1, 2, 3 threads, twice
 //     activation_forward(ctx, {.activation = kRelu, .x = x.view(), .y = y.view()});
 //   });                                                            // fails unless bits are equal
 //   const auto oracle = relu_oracle<double>(x.values());           // tests/oracles/
 //   const auto naive = relu_oracle<float>(x.values());
 //   expect_within_bound("y", y.values(), widen(naive), oracle);    // tolerance.h
 //   expect_gradient("dx", point, [&] { return loss(point); }, analytic);  // checks the oracle
-//   itself
 //
 // Bytes before, after and between the elements of a tensor hold a NaN pattern: reading them spoils
 // the result, writing them fails the test when the tensor goes out of scope.

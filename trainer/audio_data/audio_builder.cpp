@@ -130,7 +130,7 @@ void Builder::make_all(const fs::path& folder) {
       [&](WorkItem& item, int) { work(item); },
       [&](WorkItem& item) {
         consume(item);
-        progress.advance(1, item.made.audit.id);
+        progress.advance(1, item.files->id);
       });
 }
 

@@ -14,7 +14,9 @@ constexpr uint64_t kMaxManifestBytes = 256ULL << 20;
 
 bool is_audio_dataset(const fs::path& root) {
   const fs::path file = root / "manifest.json";
-  return fs::is_regular_file(file) && is_audio_manifest(read_text_file(file, kMaxManifestBytes));
+  std::error_code unreadable;  // somebody else's folder
+  return fs::is_regular_file(file, unreadable) &&
+         is_audio_manifest(read_text_file(file, kMaxManifestBytes));
 }
 
 AudioDatasetFolder open_audio_dataset(const fs::path& root) {

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "kernels/stft_features/feature_layout.h"
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "runtime/io/self_hash.h"
@@ -54,7 +55,8 @@ ManifestTrack track_from_json(const nlohmann::json& json, const std::string& sou
   require_plain_file(info.file, source);
   info.frames = json_field<int64_t>(json, "frames", source);
   info.gain = json_field<double>(json, "gain", source);
-  if (info.frames < 1 || !(info.gain > 0) || !std::isfinite(info.gain)) {
+  constexpr double kMostGain = 1e30;  // finite in float32, and so are products with samples
+  if (info.frames < 1 || !(info.gain > 1 / kMostGain && info.gain < kMostGain)) {
     throw InputError("{}: tracks: {} has {} frames and gain {}; make the data set again", source,
                      info.id, info.frames, info.gain);
   }
@@ -158,6 +160,10 @@ AudioManifest parse_audio_manifest(const std::string& text, const fs::path& file
   manifest.layout = json_field<std::string>(origin, "layout", source);
   const nlohmann::json& audio = json_member(json, "audio", source);
   manifest.sample_rate = json_field<int64_t>(audio, "sampleRate", source);
+  if (manifest.sample_rate < kLowestSampleRate || manifest.sample_rate > kHighestSampleRate) {
+    throw InputError("{}: audio.sampleRate is {}, not {} to {}", source, manifest.sample_rate,
+                     kLowestSampleRate, kHighestSampleRate);
+  }
   if (json_field<int64_t>(audio, "channels", source) != kAudioChannels) {
     throw InputError("{}: audio.channels is not {}", source, kAudioChannels);
   }

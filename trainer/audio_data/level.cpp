@@ -45,8 +45,9 @@ double LevelMeter::rms() const {
 }
 
 double LevelMeter::gain() const {
+  constexpr double kLowestLevel = 1e-29;  // below it the gain would leave float32
   const double level = rms();
-  return level > 0 ? kLevelTarget / level : 1.0;
+  return level > kLowestLevel ? kLevelTarget / level : 1.0;
 }
 
 }  // namespace stemfabric

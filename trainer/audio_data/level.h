@@ -15,7 +15,7 @@ class LevelMeter {
   explicit LevelMeter(int64_t sample_rate);
   void add(const float* left, const float* right, int64_t frames);
   double rms() const;   // 0 for a silent signal
-  double gain() const;  // kLevelTarget / rms(); 1 for a silent signal
+  double gain() const;  // kLevelTarget / rms(); 1 for silence, and for what is next to it
 
  private:
   struct Block {

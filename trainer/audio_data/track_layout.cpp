@@ -289,9 +289,11 @@ AudioRoot find_in_table(const fs::path& file) {
   return found;
 }
 
-// Ids are unique and can be written to JSON; every track has a source; all in one order.
+// Ids are unique and can be written to JSON; every track has a file; all in one order.
 void tidy(AudioRoot& found) {
-  std::erase_if(found.tracks, [](const TrackFiles& track) { return track.sources.empty(); });
+  std::erase_if(found.tracks, [](const TrackFiles& track) {
+    return track.sources.empty() && track.mixture.empty();
+  });
   std::ranges::sort(found.tracks, {}, &TrackFiles::id);
   for (std::size_t t = 0; t < found.tracks.size(); ++t) {
     const TrackFiles& track = found.tracks[t];

@@ -20,6 +20,9 @@ constexpr double kLengthTolerance = 0.1;  // seconds; files that end earlier are
 
 // Reasons to leave a track out that show before anything is decoded.
 void require_usable(const TrackFiles& files, const TrackPass& pass, int64_t sample_rate) {
+  if (files.sources.empty()) {
+    throw InputError("has no source besides its mixture");
+  }
   const double seconds = static_cast<double>(pass.frames()) / static_cast<double>(sample_rate);
   if (seconds < kMinTrackSeconds || seconds > kMaxTrackSeconds) {
     throw InputError("is {:.3f} s long; a track has {} to {:.0f} s{}", seconds, kMinTrackSeconds,

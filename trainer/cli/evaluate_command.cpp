@@ -44,7 +44,11 @@ void print_summary(const EvaluateResult& result, bool has_model) {
   for (const char* name : {"SDR dB", "SIR dB", "SAR dB", "overall"}) {
     head += has_model ? fmt::format(" {:>16}", name) : fmt::format(" {:>8}", name);
   }
-  fmt::print("Medians.\n{} {:>9}\n", head, "evaluated");
+  const bool audio = !result.oracles.empty();
+  fmt::print("{}\n{} {:>9}\n",
+             audio ? "Medians over tracks of BSS-Eval v4 (of each track the median of 1 s frames)."
+                   : "Medians over records.",
+             head, "evaluated");
   int64_t evaluated = 0;
   for (std::size_t s = 0; s < kStemCount; ++s) {
     const StemSummary& stem = result.summary.stems[s];
@@ -109,7 +113,7 @@ void add_evaluate_command(CLI::App& app, Run& run) {
       ->type_name("train|validation|test");
   command
       ->add_option("--batch-size", options->batch_size,
-                   "Samples per forward pass (inference.batch_size)")
+                   "Records per forward pass (inference.batch_size); tracks go chunk by chunk")
       ->type_name("N")
       ->default_str("as configured");
   command->add_option("--device", options->device, "Where to compute (inference.device)")

@@ -344,10 +344,10 @@ struct InferenceConfig {
     v("device", device,
       "where evaluate, predict and separate compute; auto takes a GPU if one is usable",
       one_of({"auto", "cpu", "cuda"}));
-    v("batch_size", batch_size, "samples per forward pass of evaluate and predict",
+    v("batch_size", batch_size, "samples per forward pass of predict, and of evaluate on snapshots",
       between(1, 1 << 20));
-    v("num_overlap", num_overlap, "chunks that separate takes a frame from, on average",
-      between(1, 16));
+    v("num_overlap", num_overlap,
+      "chunks that separate, and evaluate on audio, take a frame from, on average", between(1, 16));
   }
 };
 

@@ -77,7 +77,7 @@ std::vector<FrameSdr> frame_sdr(const ConstTensorView& references, const ConstTe
   // [signal, error] energy of every source; whether a source is silent, as bss_eval.h has it.
   struct Sums {
     std::vector<double> signal, error;
-    bool silent = false;
+    std::vector<bool> silent;
   };
   const auto sums = [&](int64_t begin, int64_t end) {
     Sums result;
@@ -105,23 +105,32 @@ std::vector<FrameSdr> frame_sdr(const ConstTensorView& references, const ConstTe
       }
       result.signal.push_back(signal);
       result.error.push_back(error);
-      result.silent = result.silent || !reference_sounds || !estimate_sounds;
+      result.silent.push_back(!reference_sounds || !estimate_sounds);
     }
     return result;
   };
   const int64_t width = std::min(window, length);
   std::vector<std::vector<double>> frames(static_cast<std::size_t>(sources));
+  // A source that is silent from start to end has no values and drops no frame of the others.
+  const Sums whole = sums(0, length);
   for (int64_t begin = 0; begin + width <= length; begin += width) {
     const Sums frame = sums(begin, begin + width);
-    for (std::size_t s = 0; s < frames.size() && !frame.silent; ++s) {
-      frames[s].push_back(10 * std::log10(frame.signal[s] / frame.error[s]));
+    bool dropped = false;
+    for (std::size_t s = 0; s < frames.size(); ++s) {
+      dropped = dropped || (frame.silent[s] && !whole.silent[s]);
+    }
+    for (std::size_t s = 0; s < frames.size() && !dropped; ++s) {
+      if (!whole.silent[s]) {
+        frames[s].push_back(10 * std::log10(frame.signal[s] / frame.error[s]));
+      }
     }
   }
-  const Sums whole = sums(0, length);
   std::vector<FrameSdr> result;
   for (std::size_t s = 0; s < frames.size(); ++s) {
     result.push_back({.median = median_without_nan(frames[s]),
-                      .whole = 10 * std::log10(whole.signal[s] / whole.error[s])});
+                      .whole = whole.silent[s]
+                                   ? std::numeric_limits<double>::quiet_NaN()
+                                   : 10 * std::log10(whole.signal[s] / whole.error[s])});
   }
   return result;
 }

@@ -80,7 +80,7 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
   // BSS-Eval runs on the CPU.
   std::optional<ExecutionContext> own_cpu;
   if (!ctx.is_cpu()) {
-    own_cpu.emplace(device_context("cpu", "inference.device", 0));
+    own_cpu.emplace(device_context("cpu", "inference.device", ctx.threads().threads()));
   }
   AudioReport audio;
   std::vector<RecordEvaluation> records;

@@ -70,7 +70,9 @@ AudioExample write_example(const std::filesystem::path& report_folder, int numbe
     return example;
   }
   const int64_t begin = loudest_part(signals.mixture, length);
-  example.begin = static_cast<double>(begin) / static_cast<double>(track.sample_rate);
+  const auto rate = static_cast<double>(track.sample_rate);
+  example.begin = static_cast<double>(begin) / rate;
+  example.seconds = static_cast<double>(length) / rate;
   const std::string folder = fmt::format("audio/{}", number);
   make_directories(report_folder / folder);
   const auto excerpt = [&](const std::string& name, const ConstTensorView& whole) {
@@ -107,7 +109,7 @@ std::string examples_section(const std::vector<AudioExample>& examples) {
         "Spectrograms: 40 Hz to half the sample rate, logarithmic; 80 dB from dark to "
         "light.</p>\n<div class=\"card scroll\"><table><thead><tr><th></th><th>true</th>"
         "<th>estimate</th></tr></thead><tbody>\n",
-        escape_html(example.track), kExampleSeconds, example.begin);
+        escape_html(example.track), example.seconds, example.begin);
     for (const AudioExampleRow& row : example.rows) {
       html +=
           fmt::format("<tr><td>{}</td>{}{}</tr>\n", row.name, cell(row.truth), cell(row.estimate));

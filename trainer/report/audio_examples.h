@@ -23,7 +23,8 @@ struct AudioExampleRow {
 };
 struct AudioExample {
   std::string track;
-  double begin = 0;  // seconds
+  double begin = 0;    // seconds
+  double seconds = 0;  // of each excerpt
   std::vector<AudioExampleRow> rows;
 };
 

@@ -46,12 +46,16 @@ std::string counted(std::size_t count, const char* what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
+// What a report has one of per sample of the data set.
+const char* unit(const ReportInputs& report) {
+  return report.audio != nullptr ? "track" : "record";
+}
+
 std::string head(const ReportInputs& report) {
   std::string html = open_page("stemfabric evaluation", "Stem separation: evaluation");
   html += fmt::format("<p class=\"sub\">{} of the {} split · {} · {}</p>\n",
-                      counted(report.records.size(), report.audio != nullptr ? "track" : "record"),
-                      escape_html(report.split), escape_html(report.dataset_dir),
-                      escape_html(report.timestamp));
+                      counted(report.records.size(), unit(report)), escape_html(report.split),
+                      escape_html(report.dataset_dir), escape_html(report.timestamp));
   if (!report.has_model) {
     html += "<p class=\"note\">No model was given: only the mixture baseline is shown.</p>\n";
   }
@@ -60,9 +64,10 @@ std::string head(const ReportInputs& report) {
                         escape_html(note));
   }
   if (report.split == "train") {
-    html +=
-        "<p class=\"note\">These are the records the model was trained on: the scores say how "
-        "well it fits them, not how well it separates new ones.</p>\n";
+    html += fmt::format(
+        "<p class=\"note\">These are the {}s the model was trained on: the scores say how "
+        "well it fits them, not how well it separates new ones.</p>\n",
+        unit(report));
   }
   return html;
 }
@@ -120,12 +125,12 @@ std::string table_row(const std::string& name, const MetricDistributions& model,
 }
 
 // " drums in 3 records (2 absent, 1 silent)," or nothing.
-std::string missing_text(std::string_view name, const StemSummary& stem) {
+std::string missing_text(std::string_view name, const StemSummary& stem, const char* what) {
   if (stem.absent + stem.silent == 0) {
     return {};
   }
   return fmt::format(" {} in {} ({} absent, {} silent),", name,
-                     counted(static_cast<std::size_t>(stem.absent + stem.silent), "record"),
+                     counted(static_cast<std::size_t>(stem.absent + stem.silent), what),
                      stem.absent, stem.silent);
 }
 
@@ -139,7 +144,8 @@ std::string comparison_table(const ReportInputs& report) {
         fmt::format("<th class=\"group first\" colspan=\"{}\">{} {}</th>", report.has_model ? 3 : 1,
                     kTitles[m], report.has_model ? target_text(m) : std::string(kUnits[m]));
   }
-  html += "<th class=\"first\">Records</th></tr><tr><th>Stem</th>";
+  html += "<th class=\"first\">" + std::string(report.audio != nullptr ? "Tracks" : "Records") +
+          "</th></tr><tr><th>Stem</th>";
   for (std::size_t m = 0; m < kTitles.size(); ++m) {
     html += report.has_model ? "<th class=\"first\">model</th><th>mixture</th><th>gain</th>"
                              : "<th class=\"first\">mixture</th>";
@@ -150,7 +156,7 @@ std::string comparison_table(const ReportInputs& report) {
   for (std::size_t s = 0; s < kStemCount; ++s) {
     const StemSummary& stem = summary.stems[s];
     evaluated += stem.evaluated;
-    missing += missing_text(kStemNames[s], stem);
+    missing += missing_text(kStemNames[s], stem, unit(report));
     html +=
         "<tr>" + table_row(std::string(kStemNames[s]), stem.model, stem.mixture, report.has_model,
                            fmt::format("{} of {}", stem.evaluated, report.records.size()));

@@ -135,8 +135,8 @@ Json audio_definitions() {
       {"aggregate", "medians over tracks; aggregateMetrics over all evaluated stems of all tracks"},
       {"mixture", "baseline: the mixture as the estimate of every stem"},
       {"IRM",
-       "baseline: ideal ratio mask, |stem| over the sum of the magnitudes of all stems, on "
-       "spectra of 4096 samples every 1024; SDRs alone"},
+       "baseline: ideal ratio mask, |stem| over the sum of the magnitudes of all stems and of what "
+       "else the mixture holds, on spectra of 4096 samples every 1024; SDRs alone"},
       {"MWF",
        "baseline: multichannel Wiener filter with the true powers and spatial covariances, on "
        "the same spectra; SDRs alone"}};

@@ -15,6 +15,7 @@
 #include "trainer/audio_data/level.h"
 
 namespace stemfabric {
+namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kBlockFrames = 1 << 16;
@@ -71,7 +72,8 @@ class StemFile {
     output_.assign(static_cast<std::size_t>(left_ * channels_), 0.0F);  // there and back: ±1 frame
     put();
   }
-  void finish() { writer_.finish(); }
+  void close() { writer_.close(); }
+  void commit() { writer_.commit(); }
   int64_t clipped() const { return writer_.clipped(); }
 
  private:
@@ -88,14 +90,37 @@ class StemFile {
   std::vector<float> interleaved_, output_;
 };
 
+// What would only show when all the work is done.
+void check_request(const SeparateRequest& request, const AudioInfo& source) {
+  const std::string path = request.input.string();
+  if (source.frames == 0) {
+    throw InputError("{}: holds no audio", path);
+  }
+  if (!request.flac && source.frames > most_wav_frames(source.channels, request.sample_format)) {
+    throw UsageError(
+        "{}: its stems would be longer than a WAV file can be (4 GiB); use --format "
+        "flac",
+        path);
+  }
+}
+
+fs::path stem_path(const SeparateRequest& request, std::size_t stem) {
+  fs::path path =
+      request.output_dir / fmt::format("{}.{}", kStemNames[stem], request.flac ? "flac" : "wav");
+  std::error_code missing;
+  if (fs::equivalent(path, request.input, missing)) {
+    throw UsageError("{}: is the song itself, which would be replaced; choose another --output-dir",
+                     path.string());
+  }
+  return path;
+}
+
 }  // namespace
 
 SeparateResult separate_file(const ExecutionContext& ctx, const SeparateRequest& request) {
   SeparationModel model = open_separation_model(ctx, find_weights(request.model));
   const AudioInfo source = read_audio_info(request.input);
-  if (source.frames == 0) {
-    throw InputError("{}: holds no audio", request.input.string());
-  }
+  check_request(request, source);
   SeparateResult result{.source = source};
   result.gain = measured_gain(request.input, model.audio);
   AudioInput input(request.input, layout_of(model.audio));
@@ -103,8 +128,7 @@ SeparateResult separate_file(const ExecutionContext& ctx, const SeparateRequest&
   make_directories(request.output_dir);
   std::vector<std::unique_ptr<StemFile>> files;
   for (std::size_t s = 0; s < kStemCount; ++s) {
-    result.files[s] =
-        request.output_dir / fmt::format("{}.{}", kStemNames[s], request.flac ? "flac" : "wav");
+    result.files[s] = stem_path(request, s);
     files.push_back(std::make_unique<StemFile>(result.files[s], source, model.audio.sample_rate,
                                                request.sample_format));
   }
@@ -133,7 +157,10 @@ SeparateResult separate_file(const ExecutionContext& ctx, const SeparateRequest&
     result.clipped[s] = files[s]->clipped();
   }
   for (const auto& file : files) {
-    file->finish();
+    file->close();
+  }
+  for (const auto& file : files) {
+    file->commit();
   }
   return result;
 }

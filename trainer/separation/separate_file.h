@@ -16,7 +16,7 @@ struct SeparateRequest {
   std::filesystem::path output_dir;  // gets <stem>.wav or <stem>.flac
   bool flac = false;
   SampleFormat sample_format = SampleFormat::kPcm16;
-  SeparationOptions options;  // gain and chunk_frames are set here
+  SeparationOptions options;  // gain is set here
 };
 
 struct SeparateResult {

@@ -19,7 +19,8 @@ constexpr int64_t kSignals = kStemCount * kAudioChannels;
 SpectraSum::SpectraSum(const ExecutionContext& ctx, const AudioConfig& audio, int64_t length,
                        int64_t chunk_frames)
     : own_ctx_(ctx.is_cpu() ? std::nullopt
-                            : std::optional(device_context("cpu", "inference.device", 0))),
+                            : std::optional(device_context("cpu", "inference.device",
+                                                           ctx.threads().threads()))),
       ctx_(own_ctx_ ? *own_ctx_ : ctx),
       audio_(audio),
       length_(length),

@@ -8,6 +8,7 @@
 #include "runtime/core/log.h"
 #include "trainer/device_context.h"
 #include "trainer/model/mask_head.h"
+#include "trainer/training/data_settings.h"
 #include "trainer/training/training_setup.h"
 
 namespace stemfabric {
@@ -15,9 +16,8 @@ namespace {
 
 std::string origin_of(const LoadedConfig& loaded, const TrainingSetup& setup,
                       const std::string& key) {
-  const auto origin = loaded.origins.find(key);
-  if (origin != loaded.origins.end()) {
-    return origin->second;
+  if (loaded.is_set(key)) {
+    return loaded.origins.at(key);
   }
   return setup.init_from.empty() ? "default" : setup.init_from.string() + " (training.init_from)";
 }
@@ -87,6 +87,7 @@ void prepare_audio_training(const LoadedConfig& loaded, TrainingSetup& setup) {
   setup.data.root = folder.root;
   setup.data.hash = folder.hash;
   setup.data.manifest = folder.manifest_text;
+  take_data_settings(loaded, setup.data, setup.config);
   settle_audio(loaded, folder.manifest.sample_rate, setup);
   const AudioConfig& audio = setup.config.audio;
   setup.audio.emplace(AudioSplits{

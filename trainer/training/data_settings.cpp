@@ -66,7 +66,7 @@ void take_data_settings(const LoadedConfig& loaded, const DatasetFolder& data, C
   if (read_entry(manifest, "targets", "kind", word) && (word == "samples" || word == "bands")) {
     take(loaded, data, "data.snapshot_targets", word, effective.data.snapshot_targets);
   }
-  if (!read_entry(manifest, "features", "layout", word) ||
+  if (!data.train || !read_entry(manifest, "features", "layout", word) ||
       (word != "time_grid" && word != "packed")) {
     return;
   }

@@ -467,7 +467,7 @@ void Trainer::log_epoch(const EpochRecord& record, bool best) const {
   log_info("epoch {}: loss {}{}{}{}, lr {:.4g}; {}: {}", record.epoch,
            format_number(record.train.total),
            record.validation ? ", validation " + format_number(record.validation->total) : "",
-           record.validation_sdr
+           record.validation_sdr && std::isfinite(mean_of_finite(*record.validation_sdr))
                ? fmt::format(", SDR of chunks {:.2f} dB", mean_of_finite(*record.validation_sdr))
                : "",
            best ? " (best)" : "", record.lr, format_duration(total), times);

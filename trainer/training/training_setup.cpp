@@ -192,18 +192,17 @@ std::filesystem::path weights_to_start_from(const std::string& init_from) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 void prepare_snapshot_training(const LoadedConfig& loaded, TrainingSetup& setup) {
+  setup.data = open_dataset(setup.config.data.dataset_dir);
   if (setup.model.mask != "none") {
     throw ConfigError(
         "{}: model.mask is {}, but {} holds snapshots, which have no spectra; use none, or a data "
         "set made by `stemfabric dataset --audio`",
-        origin_of(loaded, "model.mask"), setup.model.mask, setup.config.data.dataset_dir);
+        loaded.is_set("model.mask") || setup.init_from.empty()
+            ? origin_of(loaded, "model.mask")
+            : setup.init_from.string() + " (training.init_from)",
+        setup.model.mask, setup.config.data.dataset_dir);
   }
-  setup.data = open_dataset(setup.config.data.dataset_dir);
   if (setup.data.train->size() == 0) {
     throw InputError("{}: the training split has no samples", setup.data.root.string());
   }

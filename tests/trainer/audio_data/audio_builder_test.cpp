@@ -176,6 +176,7 @@ TEST_F(AudioBuilder, LeavesOutWhatCannotBeUsed) {
   fs::resize_file(options_.root / "cut off/vocals.wav", 5000);
   put("one frame", "vocals", 1);
   put("unmapped", "kazoo");
+  put("unseparated", "mixture");
   put("three channels", "vocals", kFrames, {.channels = 3});
   put_audio(options_.root / "silent/vocals.wav", std::vector<float>(2 * kFrames, 0.0F));
   fs::create_directories(options_.root / "text");
@@ -189,7 +190,7 @@ TEST_F(AudioBuilder, LeavesOutWhatCannotBeUsed) {
   }
   const AudioDatasetSummary summary = build();
   EXPECT_EQ(summary.train, 1);
-  EXPECT_EQ(summary.left_out, 8);
+  EXPECT_EQ(summary.left_out, 9);
   const auto why = [&](const char* id) {
     EXPECT_FALSE(audit_of(id).usable);
     return texts(audit_of(id)).at(0);
@@ -200,6 +201,7 @@ TEST_F(AudioBuilder, LeavesOutWhatCannotBeUsed) {
   EXPECT_THAT(why("cut off"), HasSubstr("cut off/vocals.wav"));
   EXPECT_THAT(why("one frame"), HasSubstr("is 0.000 s long; a track has 0.1 to 7200 s"));
   EXPECT_THAT(why("unmapped"), HasSubstr("none of its sources (kazoo) makes a stem"));
+  EXPECT_THAT(why("unseparated"), HasSubstr("no source besides its mixture"));
   EXPECT_THAT(why("three channels"),
               AllOf(HasSubstr("three channels/vocals.wav"), HasSubstr("3 channels")));
   EXPECT_THAT(why("silent"), HasSubstr("silent from start to end"));
@@ -209,8 +211,8 @@ TEST_F(AudioBuilder, LeavesOutWhatCannotBeUsed) {
   const std::string table = audit_table(audit_);
   EXPECT_THAT(table, HasSubstr("left out: damaged: "));
   const auto json = nlohmann::json::parse(audit_text(audit_));
-  EXPECT_EQ(json["tracks"].size(), 9U);
-  EXPECT_EQ(open().manifest.left_out.size(), 8U);
+  EXPECT_EQ(json["tracks"].size(), 10U);
+  EXPECT_EQ(open().manifest.left_out.size(), 9U);
   // Only the track's file and the manifest.
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(options_.output_dir)) {
@@ -484,6 +486,12 @@ TEST_F(AudioBuilder, DamagedFoldersAreRefused) {
               HasSubstr("'../x.safetensors' does not lie in the data set's folder"));
   EXPECT_THAT(change([](auto& json) { json["tracks"]["train"][0]["gain"] = 0; }),
               HasSubstr("x has 9001 frames and gain 0"));
+  EXPECT_THAT(change([](auto& json) { json["tracks"]["train"][0]["gain"] = 1e300; }),
+              HasSubstr("and gain 1e+300"));
+  for (const int rate : {0, -1, 5000, 1000000}) {
+    EXPECT_THAT(change([&](auto& json) { json["audio"]["sampleRate"] = rate; }),
+                HasSubstr("audio.sampleRate is " + std::to_string(rate)));
+  }
   EXPECT_THAT(change([](auto& json) { json["tracks"]["train"][0]["stems"][0] = "kazoo"; }),
               HasSubstr("a stem \"kazoo\""));
   EXPECT_THAT(change([](auto& json) { json["tracks"]["train"][0]["stems"][0] = "drums"; }),

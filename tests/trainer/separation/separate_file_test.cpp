@@ -99,6 +99,24 @@ TEST_F(SeparateFile, LoudStemsAreClippedAndCounted) {
   EXPECT_EQ(result.clipped[1], 0);
 }
 
+TEST_F(SeparateFile, TheSongIsNotReplaced) {
+  SeparateRequest what = request();
+  what.input = folder_ / "stems/vocals.wav";
+  make_directories(out());
+  test::put_audio(what.input, std::vector<float>(2000, 0.1F), {.rate = test::kTinyRate});
+  const std::string before = read_text_file(what.input);
+  try {
+    separate_file(ctx_, what);
+    FAIL() << "no error";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("is the song itself"));
+  }
+  EXPECT_EQ(read_text_file(what.input), before);
+  what.flac = true;
+  what.sample_format = SampleFormat::kPcm16;
+  EXPECT_EQ(separate_file(ctx_, what).source.frames, 1000);
+}
+
 TEST_F(SeparateFile, NothingIsLeftOfASongThatBreaksOff) {
   test::put_audio(song(), std::vector<float>(40000, 0.1F),
                   {.rate = test::kTinyRate, .format = SampleFormat::kFloat32});
