@@ -10,12 +10,6 @@
 #include "tests/support/mutations.h"
 #include "tests/support/paths.h"
 
-// HDF5 1.10 does not release every buffer of its free lists when it refuses a damaged file.
-#ifdef __SANITIZE_ADDRESS__
-extern "C" const char* __lsan_default_suppressions();  // called by name by the leak checker
-extern "C" const char* __lsan_default_suppressions() { return "leak:H5FL_\nleak:libhdf5\n"; }
-#endif
-
 namespace stemfabric {
 namespace {
 
