@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build ccache git pkg-config python3
   libfmt-dev libspdlog-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev
-  libhwy-dev libhdf5-dev libssl-dev
+  libhwy-dev libhdf5-dev libssl-dev libboost-dev libsqlite3-dev libopenmpi-dev openmpi-bin
   libsndfile1-dev libsoxr-dev libkissfft-dev libfluidsynth-dev fluid-soundfont-gm
   libgtest-dev libgmock-dev libboost-context-dev libbenchmark-dev libopenblas-openmp-dev
 )
