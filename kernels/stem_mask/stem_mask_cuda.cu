@@ -18,6 +18,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kBandThreads = 8;  // that add up the gradient of a band
 constexpr int kGroups = kThreads / kBandThreads;
+// Of mask_apply and mask_loss that a multiprocessor is to hold. Left to itself, the compiler stays
+// at 40 or 48 registers and spills around the slow paths of division and square root.
+constexpr int kBlocks = 4;
 
 struct MaskTable {
   const int* band;        // [K]
@@ -141,7 +144,7 @@ struct ApplyParameters {
 };
 
 template <int kParts, int kWidth>
-__global__ void __launch_bounds__(kThreads) mask_apply_kernel(ApplyParameters p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) mask_apply_kernel(ApplyParameters p) {
   const MaskLayout& layout = p.frames.layout;
   const FramePosition at = frame_position(p.frames);
   const MaskMemory memory = mask_memory(layout);
@@ -275,7 +278,7 @@ struct SumsStorage {
 };
 
 template <int kParts, MaskCompression kCompression, int kWidth>
-__global__ void __launch_bounds__(kThreads) mask_loss_kernel(LossParameters p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) mask_loss_kernel(LossParameters p) {
   const MaskLayout& layout = p.frames.layout;
   const FramePosition at = frame_position(p.frames);
   const int64_t stem = int64_t{at.b} * p.frames.stems + at.s;

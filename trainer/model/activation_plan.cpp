@@ -135,13 +135,10 @@ class Planner {
     const int64_t dim = config_.dim;
     const int backward = time_.core_backward(b);
     AttentionActivations a;
-    a.qkv =
-        float_rows(name + "qkv", 3 * dim, time_.first_product(b), until(time_.core(b), backward));
+    a.qkv = rows(name + "qkv", 3 * dim, time_.first_product(b), until(time_.core(b), backward));
     a.context =
-        float_rows(name + "context", dim, time_.core(b), until(time_.second_product(b), backward));
-    a.context_factor = factor(name + "context", dim, time_.second_product(b),
-                              until(time_.second_product(b), time_.second_product_backward(b)));
-    a.saved_o2 = training_float_rows(name + "o2", dim, time_.core(b), backward);
+        rows(name + "context", dim, time_.core(b), until(time_.second_product(b), backward));
+    a.saved_o2 = training_rows(name + "o2", dim, time_.core(b), backward);
     a.saved_u = training_float_rows(name + "u", dim, time_.core(b), backward);
     a.saved_stats = training_float_rows(name + "stats", 4 * config_.heads, time_.core(b), backward);
     a.output = rows(name + "output", dim, time_.second_product(b), time_.norm(b));
@@ -149,15 +146,10 @@ class Planner {
       a.output_gradient = training_rows(name + "output gradient", dim, time_.norm_backward(b),
                                         time_.second_product_backward(b));
     }
-    a.context_gradient = training_float_rows(name + "context gradient", dim,
-                                             time_.second_product_backward(b), backward);
-    a.qkv_gradient = training_float_rows(name + "qkv gradient", 3 * dim, backward,
-                                         time_.first_product_backward(b));
-    if (training_) {
-      a.qkv_gradient_factor =
-          factor(name + "qkv gradient", 3 * dim, time_.first_product_backward(b),
-                 time_.first_product_backward(b));
-    }
+    a.context_gradient =
+        training_rows(name + "context gradient", dim, time_.second_product_backward(b), backward);
+    a.qkv_gradient =
+        training_rows(name + "qkv gradient", 3 * dim, backward, time_.first_product_backward(b));
     plan_.attention.push_back(a);
   }
 

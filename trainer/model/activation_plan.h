@@ -4,10 +4,10 @@
 // Training keeps, per token and block, 14·dim + 4·heads floats (dim_ff = 4·dim) for the backward;
 // inference keeps nothing beyond its next use. Everything is linear in batch × tokens.
 //
-// In bf16 the tensors that layers and norms pass on are bf16. float32 stay what the attention
-// function reads and writes, the statistics of norms, and the model's outputs with their gradient.
-// A product that takes one of them as a factor reads a bf16 copy (…_factor). Training then keeps
-// 42·dim + 16·heads bytes per token and block.
+// In bf16 the tensors that layers, norms and the attention function pass on are bf16. float32 stay
+// u and the statistics that attention saves, the statistics of norms, and the model's outputs with
+// their gradient, of which the heads' products read a bf16 copy (…_factor). Training then keeps
+// 30·dim + 16·heads bytes per token and block.
 #pragma once
 
 #include <cstdint>
@@ -28,17 +28,15 @@ struct ActivationLimits {
 
 // One attention branch. [M, …] with M = batch · tokens rows.
 struct AttentionActivations {
-  ArenaPlan::Id qkv = -1;                  // [M, 3·dim]
-  ArenaPlan::Id context = -1;              // [M, dim] output of the attention function
-  ArenaPlan::Id context_factor = -1;       // [M, dim] bf16 only
-  ArenaPlan::Id saved_o2 = -1;             // [M, dim] training, see kernels/attention/attention.h
-  ArenaPlan::Id saved_u = -1;              // [M, dim] training
-  ArenaPlan::Id saved_stats = -1;          // [M, 4·heads] training
-  ArenaPlan::Id output = -1;               // [M, dim] after the output projection
-  ArenaPlan::Id output_gradient = -1;      // [M, dim] with dropout only
-  ArenaPlan::Id context_gradient = -1;     // [M, dim]
-  ArenaPlan::Id qkv_gradient = -1;         // [M, 3·dim]
-  ArenaPlan::Id qkv_gradient_factor = -1;  // [M, 3·dim] bf16 only
+  ArenaPlan::Id qkv = -1;               // [M, 3·dim]
+  ArenaPlan::Id context = -1;           // [M, dim] output of the attention function
+  ArenaPlan::Id saved_o2 = -1;          // [M, dim] training, see kernels/attention/attention.h
+  ArenaPlan::Id saved_u = -1;           // [M, dim] training, float32
+  ArenaPlan::Id saved_stats = -1;       // [M, 4·heads] training, float32
+  ArenaPlan::Id output = -1;            // [M, dim] after the output projection
+  ArenaPlan::Id output_gradient = -1;   // [M, dim] with dropout only
+  ArenaPlan::Id context_gradient = -1;  // [M, dim]
+  ArenaPlan::Id qkv_gradient = -1;      // [M, 3·dim]
 };
 
 // One feed-forward branch.

@@ -40,15 +40,14 @@ AttentionBranch::AttentionBranch(const ModelConfig& config, const ParameterBlock
       weight_dropout_(config.attention.dropout),
       attention_(attention_config(config.attention)),
       activations_(activations),
-      qkv_(fused_dense_parameters(blocks, fmt::format("blocks.{}.attn.qkv", block),
-                                  LayerResult::kFloat32)),
+      qkv_(fused_dense_parameters(blocks, fmt::format("blocks.{}.attn.qkv", block))),
       output_(dense_parameters(blocks, fmt::format("blocks.{}.attn.o", block))) {}
 
 TensorView AttentionBranch::heads(const ModelPass& pass, const TensorView& matrix, int part) const {
   const int64_t row = matrix.stride(0);
   const int64_t head_dim = dim_ / heads_;
-  return {matrix.as<float>() + part * dim_,
-          DType::kF32,
+  return {matrix.slice(1, part * dim_, dim_).data(),
+          matrix.dtype(),
           Shape{pass.batch, pass.tokens, heads_, head_dim},
           {pass.tokens * row, row, head_dim, 1}};
 }
@@ -98,8 +97,7 @@ TensorView AttentionBranch::forward(const ModelPass& pass, const ConstTensorView
 
 void AttentionBranch::recompute_output(const ModelPass& pass, const TensorView& output) const {
   const TraceScope scope("attention output product");
-  linear_forward(pass.ctx, {.x = pass.factor(pass.matrix(activations_.context, dim_),
-                                             activations_.context_factor),
+  linear_forward(pass.ctx, {.x = pass.matrix(activations_.context, dim_),
                             .kernel = output_.kernel,
                             .bias = output_.bias,
                             .y = output});
@@ -112,11 +110,9 @@ void AttentionBranch::backward(const ModelPass& pass, const ConstTensorView& inp
   const TensorView d_context = pass.matrix(activations_.context_gradient, dim_);
   {
     const TraceScope scope("attention output product backward");
-    const TensorView factor = pass.matrix(activations_.context_factor, dim_);
-    linear_backward_kernel(pass.ctx, {.x = factor ? factor : context,
-                                      .dy = d_output,
-                                      .dkernel = output_.kernel_grad,
-                                      .dbias = output_.bias_grad});
+    linear_backward_kernel(
+        pass.ctx,
+        {.x = context, .dy = d_output, .dkernel = output_.kernel_grad, .dbias = output_.bias_grad});
     linear_backward_input(pass.ctx, {.dy = d_output, .kernel = output_.kernel, .dx = d_context});
   }
   const TensorView qkv = pass.matrix(activations_.qkv, 3 * dim_);
@@ -143,11 +139,10 @@ void AttentionBranch::backward(const ModelPass& pass, const ConstTensorView& inp
     rotate(pass, d_qkv, true);
   }
   const TraceScope scope("attention qkv product backward");
-  const ConstTensorView dy = pass.factor(d_qkv, activations_.qkv_gradient_factor);
   linear_backward_kernel(
-      pass.ctx, {.x = input, .dy = dy, .dkernel = qkv_.kernel_grad, .dbias = qkv_.bias_grad});
-  linear_backward_input(pass.ctx,
-                        {.dy = dy, .kernel = qkv_.kernel, .dx = d_input, .accumulate = accumulate});
+      pass.ctx, {.x = input, .dy = d_qkv, .dkernel = qkv_.kernel_grad, .dbias = qkv_.bias_grad});
+  linear_backward_input(
+      pass.ctx, {.dy = d_qkv, .kernel = qkv_.kernel, .dx = d_input, .accumulate = accumulate});
 }
 
 FeedForwardBranch::FeedForwardBranch(const ModelConfig& config, const ParameterBlocks& blocks,

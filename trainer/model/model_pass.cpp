@@ -39,10 +39,9 @@ DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::strin
                   result);
 }
 
-DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name,
-                                       LayerResult result) {
+DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name) {
   return dense_of(blocks, blocks.table.fused(name + ".kernel"), blocks.table.fused(name + ".bias"),
-                  result);
+                  LayerResult::kOfThePass);
 }
 
 NormParameters norm_parameters(const ParameterBlocks& blocks, const std::string& name) {

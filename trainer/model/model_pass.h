@@ -106,8 +106,7 @@ struct NormParameters {
 // The layer "<name>.{kernel,bias}", "<name>.{gamma,beta}"; fused: see ParameterTable::fused.
 DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name,
                                  LayerResult result = LayerResult::kOfThePass);
-DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name,
-                                       LayerResult result = LayerResult::kOfThePass);
+DenseParameters fused_dense_parameters(const ParameterBlocks& blocks, const std::string& name);
 NormParameters norm_parameters(const ParameterBlocks& blocks, const std::string& name);
 
 }  // namespace stemfabric

@@ -6,9 +6,9 @@
 //   head s:           out_s = Wout q(relu(Whidden z)) + b
 // Formulas and the definition of q: docs/model.md.
 //
-// limits.precision kBF16: products take bf16 factors and add in float32, activations and their
-// gradients are bf16 but for those of the attention function and the outputs (activation_plan.h);
-// weights and gradients are float32. Each forward rounds the weights anew.
+// limits.precision kBF16: products and attention take bf16 factors and add in float32, activations
+// and their gradients are bf16 but for the outputs' (activation_plan.h); weights and their
+// gradients are float32. Each forward rounds the weights anew.
 #pragma once
 
 #include <map>

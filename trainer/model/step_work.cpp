@@ -1,5 +1,7 @@
 #include "trainer/model/step_work.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/stft/stft.h"
@@ -11,9 +13,22 @@ namespace {
 
 constexpr double kFloat = 4;  // bytes
 constexpr double kBf16 = 2;
-constexpr double kScoreProducts = 2;
-constexpr double kForwardValueProducts = 3;
 constexpr double kBackwardProducts = 7;
+
+// Of the attention's forward, each of tokens · tokens · head dimension multiply-adds per head.
+double forward_products(const ModelConfig& model, bool bf16) {
+  const bool softmax = model.attention.activation == "softmax";
+  if (!bf16) {
+    return 2 + (softmax ? 1 : 3);
+  }
+  if (softmax) {
+    return 1 + 1;
+  }
+  const bool dropout = model.attention.dropout > 0;
+  const auto padded = std::bit_ceil(static_cast<uint64_t>(model.dim / model.heads));
+  const uint64_t columns = dropout ? 32 : 64;  // of the values, a warp's
+  return static_cast<double>(std::max<uint64_t>(1, padded / columns)) + (dropout ? 5 : 4);
+}
 
 class Counter {
  public:
@@ -81,7 +96,10 @@ class Counter {
   double attention_pairs() const {
     return rows_ * static_cast<double>(size_.tokens) * dim_;  // Σ over heads of T · T · D
   }
-  double statistics() const { return 4 * rows_ * static_cast<double>(model_.heads); }
+  // Bytes of u and the statistics.
+  double saved_floats() const {
+    return kFloat * rows_ * (dim_ + 4 * static_cast<double>(model_.heads));
+  }
   bool bf16() const { return value_ == kBf16; }
   bool rotary() const { return model_.positions == "rotary"; }
   bool learned() const { return model_.positions == "learned"; }
@@ -132,11 +150,10 @@ class Counter {
     cast("weights", 1, parameters_);
     add("standardize", 1, 2 * rows_ * in, (kFloat + value_) * rows_ * in + kFloat * 2 * in);
     product("input", 1, in, dim_, {value_, learned() ? tokens * dim_ : 0});
-    product("q, k, v", depth_, dim_, 3 * dim_, {kFloat});
-    add("rotary", rotary() ? 2 * depth_ : 0, 3 * rows_ * dim_, kFloat * 2 * rows_ * dim_);
-    add("attention", depth_, 2 * (kScoreProducts + kForwardValueProducts) * attention_pairs(),
-        kFloat * (6 * rows_ * dim_ + statistics()));  // q, k, v; o, o2, u
-    cast("attention", depth_, rows_ * dim_);
+    product("q, k, v", depth_, dim_, 3 * dim_, {value_});
+    add("rotary", rotary() ? 2 * depth_ : 0, 3 * rows_ * dim_, value_ * 2 * rows_ * dim_);
+    add("attention", depth_, 2 * forward_products(model_, bf16()) * attention_pairs(),
+        value_ * 5 * rows_ * dim_ + saved_floats());  // q, k, v; o, o2
     product("attention output", depth_, dim_, dim_, {value_});
     product("feed-forward 1", depth_, dim_, ff, {value_});
     product("feed-forward 2", depth_, ff, dim_, {value_});
@@ -169,11 +186,10 @@ class Counter {
     kernel_gradient("feed-forward 1", depth_, dim_, ff);
     input_gradient("feed-forward 1", depth_, dim_, ff, {value_, added});
     kernel_gradient("attention output", depth_, dim_, dim_);
-    input_gradient("attention output", depth_, dim_, dim_, {kFloat});
+    input_gradient("attention output", depth_, dim_, dim_, {value_});
     add("attention, gradient", depth_, 2 * kBackwardProducts * attention_pairs(),
-        kFloat * (9 * stream + statistics()));  // q, k, v, o2, u, do; dq, dk, dv
-    add("rotary, gradient", rotary() ? 2 * depth_ : 0, 3 * stream, kFloat * 2 * stream);
-    cast("q, k, v gradient", depth_, 3 * stream);
+        value_ * 8 * stream + saved_floats());  // q, k, v, o2, do; dq, dk, dv
+    add("rotary, gradient", rotary() ? 2 * depth_ : 0, 3 * stream, value_ * 2 * stream);
     kernel_gradient("q, k, v", depth_, dim_, 3 * dim_);
     input_gradient("q, k, v", depth_, dim_, 3 * dim_, {value_, added});
     kernel_gradient("input", 1, in, dim_);

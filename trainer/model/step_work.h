@@ -27,8 +27,11 @@ struct StepSize {
 
 // In the order in which the kernels run first. All sizes of the model must be set; of a model of
 // masks, `audio` too: its tokens are the frames of (tokens − 1) · hop_length samples. The products
-// of attention are counted as our float32 CUDA kernels take them (docs/attention.md): forward 2 for
-// the scores and 3 with values, backward 7.
+// of attention are counted as our CUDA kernels take them (docs/attention.md), backward 7; forward
+//   float32   2 for the scores and 3 with values (softmax: 1)
+//   bf16      1 for the scores and 4 with values (softmax: 1; with dropout of weights: 5). Where
+//             warps share their queries (head dimensions above 64; with dropout, 32), each forms
+//             the scores. Not counted: products with ones, 8 columns for each one with values.
 std::vector<KernelWork> training_step_work(const ModelConfig& model, const TrainingConfig& training,
                                            const StepSize& size);
 

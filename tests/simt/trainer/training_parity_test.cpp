@@ -171,8 +171,7 @@ std::map<std::string, Values> by_kind(const std::map<std::string, Values>& step)
 // In bf16 the float32 step stands for the exact one: it is 2^15 times nearer to it. The CPU's bf16
 // step is the naive computation (tolerance.h). Where rounding moves a pre-activation across 0, the
 // gradient jumps; that happens to either at other places. So the rule is for all parameters
-// together; each one's gradient keeps to the bound of separator_test.cpp, measured by the size of
-// all.
+// together; each one's gradient keeps to the bound of all roundings, measured by the size of all.
 void expect_bf16_step(const std::string& what, const std::map<std::string, Values>& device,
                       const std::map<std::string, Values>& cpu,
                       const std::map<std::string, Values>& exact, int64_t depth) {
@@ -185,11 +184,11 @@ void expect_bf16_step(const std::string& what, const std::map<std::string, Value
   }
   const Values& gradient = exact_kinds.at("gradient");
   const double size = rms_distance(gradient, Values(gradient.size()));
-  const double bound = 3 * static_cast<double>(12 * depth + 6) * 0x1p-9;
   for (const auto& [name, values] : exact) {
     if (name.starts_with("gradient of ")) {
       const double own = rms_distance(values, Values(values.size()));
-      EXPECT_LT(rms_distance(device.at(name), values), bound * std::max(own, size))
+      EXPECT_LT(rms_distance(device.at(name), values),
+                bf16_gradient_bound(depth) * std::max(own, size))
           << what << ": " << name;
     }
   }
