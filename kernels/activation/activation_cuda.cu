@@ -1,11 +1,10 @@
 // Bound by memory: 8 bytes per element forward, 12 backward (bf16: half), each touched once;
 // relu_quantum costs some 50 instructions per element, which is less than what a GPU does in that
-// time. A block takes a tile of one vector of 16 bytes per thread: one access each if all arrays
-// allow it, else its elements a block apart, so that the loads of a warp are contiguous either way.
+// time. A block takes a tile of one vector of 16 bytes per thread (tile.cuh).
 #include "kernels/activation/activation_cuda.h"
 #include "kernels/activation/activation_math.cuh"
 #include "kernels/common/element.h"
-#include "kernels/common/vector.cuh"
+#include "kernels/common/tile.cuh"
 
 namespace stemfabric::cuda {
 namespace {
@@ -14,25 +13,6 @@ constexpr int kThreads = 256;
 // Elements of a block's tile.
 template <typename T>
 constexpr int64_t kTile = int64_t{kThreads} * kVectorOf<T>;
-
-// body.at<n>(i) for all elements of this thread, n at a time.
-template <int kWidth, int kPerThread, typename Body>
-__device__ __forceinline__ void for_tile(int64_t elements, const Body& body) {
-  constexpr int64_t kTileElements = int64_t{kThreads} * kPerThread;
-  const int64_t first = blockIdx.x * kTileElements + int64_t{threadIdx.x} * kWidth;
-  if (kWidth == kPerThread && first + kWidth <= elements) {
-    body.template at<kWidth>(first);
-    return;
-  }
-  // Misaligned arrays, or the end of the last tile.
-  constexpr int kStep = kWidth == 1 ? kThreads : 1;
-  for (int k = 0; k < kPerThread; ++k) {
-    const int64_t i = first + int64_t{k} * kStep;
-    if (i < elements) {
-      body.template at<1>(i);
-    }
-  }
-}
 
 template <typename T, Activation kActivation>
 struct Forward {
@@ -70,13 +50,13 @@ struct Backward {
 template <typename T, Activation kActivation, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     activation_forward_kernel(Forward<T, kActivation> body, int64_t elements) {
-  for_tile<kWidth, kVectorOf<T>>(elements, body);
+  for_tile<kThreads, kVectorOf<T>, kWidth>(elements, body);
 }
 
 template <typename T, Activation kActivation, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     activation_backward_kernel(Backward<T, kActivation> body, int64_t elements) {
-  for_tile<kWidth, kVectorOf<T>>(elements, body);
+  for_tile<kThreads, kVectorOf<T>, kWidth>(elements, body);
 }
 
 template <typename T, Activation kActivation>

@@ -12,7 +12,7 @@
 #include <algorithm>
 
 #include "kernels/attention/attention_device.cuh"
-#include "runtime/core/bf16.h"
+#include "kernels/common/vector.cuh"
 
 namespace stemfabric::attention::backward {
 
@@ -90,10 +90,6 @@ QuadRows<T> quad_rows(const Rows<T>& rows, int64_t dim) {
   return {rows, rows_are_vectors(rows, dim)};
 }
 
-struct __attribute__((may_alias, aligned(8))) Bf16Quad {
-  uint32_t word[2];
-};
-
 // Elements e … e + 3 of a row of `dim` elements, zeros beyond it.
 __device__ __forceinline__ float4 load_quad(const float* row, int e, int dim, bool quads) {
   if (e >= dim) {
@@ -108,9 +104,8 @@ __device__ __forceinline__ float4 load_quad(const float* row, int e, int dim, bo
 __device__ __forceinline__ float4 load_quad(const Bf16* row, int e, int dim, bool quads) {
   const auto element = [&](int i) { return e + i < dim ? from_bf16(row[e + i]) : 0.0f; };
   if (quads && e < dim) {
-    const auto words = *reinterpret_cast<const Bf16Quad*>(row + e);
-    return make_float4(low_bf16(words.word[0]), high_bf16(words.word[0]), low_bf16(words.word[1]),
-                       high_bf16(words.word[1]));
+    const auto quad = load_vector<4>(row + e);
+    return make_float4(quad.lane[0], quad.lane[1], quad.lane[2], quad.lane[3]);
   }
   return make_float4(element(0), element(1), element(2), element(3));
 }

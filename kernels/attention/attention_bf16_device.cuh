@@ -5,6 +5,7 @@
 #include "kernels/attention/attention_device.cuh"
 #include "kernels/common/async_copy.cuh"
 #include "kernels/common/mma.cuh"
+#include "kernels/common/vector.cuh"
 
 namespace stemfabric::attention {
 
@@ -62,35 +63,19 @@ __device__ __forceinline__ void copy_rows(const Bf16* head, int64_t token_stride
   }
 }
 
-// Two neighbouring elements that one instruction loads or stores.
-struct __attribute__((may_alias, aligned(4))) Bf16Pair {
-  uint32_t word;
-};
-
 // Two neighbouring elements of a row of `dim`.
 template <typename T>
 __device__ __forceinline__ void store_pair(T* row, int e, int dim, bool pairs, float x0, float x1) {
   if (e >= dim) {
     return;
   }
-  if constexpr (sizeof(T) == sizeof(Bf16)) {
-    if (pairs) {
-      *reinterpret_cast<Bf16Pair*>(row + e) = {pack_bf16(x0, x1)};
-      return;
-    }
-    row[e] = to_bf16(x0);
-    if (e + 1 < dim) {
-      row[e + 1] = to_bf16(x1);
-    }
-  } else {
-    if (pairs) {
-      *reinterpret_cast<float2*>(row + e) = make_float2(x0, x1);
-      return;
-    }
-    row[e] = x0;
-    if (e + 1 < dim) {
-      row[e + 1] = x1;
-    }
+  if (pairs) {
+    store_vector<2>(row + e, {{x0, x1}});
+    return;
+  }
+  store_vector<1>(row + e, {{x0}});
+  if (e + 1 < dim) {
+    store_vector<1>(row + e + 1, {{x1}});
   }
 }
 

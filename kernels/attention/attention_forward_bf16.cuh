@@ -312,9 +312,9 @@ class Block {
         v + thread / kColumnPairs * kKeysOfThread * K::kStride + thread % kColumnPairs * 2;
     SF_UNROLL
     for (int j = 0; j < kKeysOfThread; ++j) {
-      const uint32_t word = reinterpret_cast<const Bf16Pair*>(at + j * K::kStride)->word;
-      value_sum_[0] += low_bf16(word);
-      value_sum_[1] += high_bf16(word);
+      const auto pair = load_vector<2>(at + j * K::kStride);
+      value_sum_[0] += pair.lane[0];
+      value_sum_[1] += pair.lane[1];
     }
   }
   __device__ __forceinline__ float value_sum(int e) const {
