@@ -259,6 +259,7 @@ struct TrainingConfig {
   std::string device = "auto";
   int64_t threads = 0;
   std::string cuda_graph = "auto";
+  std::string resident_data = "auto";
   std::string init_from;
   int64_t max_non_finite_steps = 10;
   int64_t checkpoint_every_steps = 0;
@@ -309,6 +310,10 @@ struct TrainingConfig {
     v("threads", threads, "CPU threads; 0 = all this process may use", between(0, 1024));
     v("cuda_graph", cuda_graph,
       "on a GPU, launch a step as one CUDA graph (auto), or its kernels one by one (off)",
+      one_of({"auto", "off"}));
+    v("resident_data", resident_data,
+      "on a GPU, keep a data set of snapshots in its memory if that takes a quarter of what is "
+      "free at most (auto), or copy each batch there (off)",
       one_of({"auto", "off"}));
     v("init_from", init_from,
       "weights (.safetensors) or run folder to start from; empty = drawn from the seed");

@@ -171,6 +171,7 @@ bool may_differ(const std::string& key) {
                                 "training.threads",
                                 "training.device",
                                 "training.cuda_graph",
+                                "training.resident_data",
                                 "training.init_from",
                                 "training.checkpoint_every_steps",
                                 "training.keep_checkpoints",

@@ -103,7 +103,8 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
 
 std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
                               const Device& device, int64_t available) {
-  const std::unique_ptr<TrainingTask> task = make_training_task(setup);
+  const std::unique_ptr<TrainingTask> task =
+      make_training_task(setup, resident_limit(config, device, available));
   const SampleSource& data = task->train();
   const ParameterTable table(setup.model);
   const int64_t wanted = std::min(config.batch_size, data.size());

@@ -24,6 +24,9 @@ class SnapshotStage final : public BatchStage {
   std::vector<std::unique_ptr<Slot>> slots_;
 };
 
+// The rows of a batch [B,6,T,out] as the loss takes them, the stem first.
+ConstTensorView stem_first(const ConstTensorView& rows);
+
 // Per stem the mean squared error over present elements (kernels/stem_loss).
 class SnapshotObjective final : public StemObjective {
  public:
@@ -35,7 +38,8 @@ class SnapshotObjective final : public StemObjective {
            const ConstTensorView& denominators, const TensorView& gradient) override;
 };
 
-// The setup must outlive the task.
-std::unique_ptr<TrainingTask> make_snapshot_task(const TrainingSetup& setup);
+// The setup must outlive the task. resident_bytes: see make_training_task().
+std::unique_ptr<TrainingTask> make_snapshot_task(const TrainingSetup& setup,
+                                                 int64_t resident_bytes);
 
 }  // namespace stemfabric

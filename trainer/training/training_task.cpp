@@ -6,8 +6,14 @@
 
 namespace stemfabric {
 
-std::unique_ptr<TrainingTask> make_training_task(const TrainingSetup& setup) {
-  return setup.audio ? make_audio_task(setup) : make_snapshot_task(setup);
+std::unique_ptr<TrainingTask> make_training_task(const TrainingSetup& setup,
+                                                 int64_t resident_bytes) {
+  return setup.audio ? make_audio_task(setup) : make_snapshot_task(setup, resident_bytes);
+}
+
+int64_t resident_limit(const TrainingConfig& config, const Device& device, int64_t available) {
+  const bool off = device.kind == DeviceKind::kCpu || config.resident_data != "auto";
+  return off || available < 0 ? 0 : available / 4;
 }
 
 }  // namespace stemfabric

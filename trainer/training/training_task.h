@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "runtime/device/execution_context.h"
+#include "trainer/config/config.h"
 #include "trainer/data/sample_source.h"
 #include "trainer/training/batch_stage.h"
 #include "trainer/training/output_metric.h"
@@ -38,7 +39,12 @@ class TrainingTask {
   TrainingTask() = default;
 };
 
-// The setup must outlive the task.
-std::unique_ptr<TrainingTask> make_training_task(const TrainingSetup& setup);
+// The setup must outlive the task. resident_bytes: a snapshot data set that takes no more is kept
+// on the device; 0 on the CPU.
+std::unique_ptr<TrainingTask> make_training_task(const TrainingSetup& setup,
+                                                 int64_t resident_bytes = 0);
+// A quarter of what is free before anything is taken (`available`, < 0: not known); 0 if
+// training.resident_data is off, and on the CPU.
+int64_t resident_limit(const TrainingConfig& config, const Device& device, int64_t available);
 
 }  // namespace stemfabric
