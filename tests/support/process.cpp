@@ -66,8 +66,6 @@ bool Process::running() const {
   return info.si_pid == 0;
 }
 
-std::string Process::output() const { return content(outputs_ / "out"); }
-
 void Process::signal(int number) const { SF_CHECK(kill(pid_, number) == 0, "kill {}", number); }
 
 ProcessResult Process::wait() {

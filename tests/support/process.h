@@ -27,7 +27,6 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   bool running() const;
-  std::string output() const;  // standard output up to now
   void signal(int number) const;
   ProcessResult wait();  // until it ends
 

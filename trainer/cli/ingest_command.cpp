@@ -106,6 +106,7 @@ void add_limits(CLI::App& command, IngestArguments& arguments) {
 
 }  // namespace
 
+void add_ingest_command(CLI::App& app, Run& run_later);
 void add_ingest_command(CLI::App& app, Run& run_later) {
   auto arguments = std::make_shared<IngestArguments>();
   IngestOptions& options = arguments->options;

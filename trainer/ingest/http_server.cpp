@@ -91,7 +91,7 @@ struct HttpServer::State {
 
   State(const HttpServerOptions& given, Collector& collector, IngestMetrics& metrics)
       : options(given),
-        shared{options, collector, metrics, http::ByteBudget(options.max_body_memory)},
+        shared{options, collector, metrics},
         tls(tls_context(options)) {
     for (int i = 0; i < options.threads; ++i) {
       workers.push_back(std::make_unique<http::Worker>(shared));

@@ -11,7 +11,6 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include <array>
-#include <atomic>
 #include <optional>
 #include <unordered_set>
 
@@ -19,29 +18,24 @@
 
 namespace stemfabric::http {
 
-// Bytes of bodies that are being read, over all threads.
-class ByteBudget {
- public:
-  explicit ByteBudget(uint64_t limit) : limit_(limit) {}
-  bool take(uint64_t bytes) {
-    if (used_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= limit_) {
-      return true;
-    }
-    give_back(bytes);
-    return false;
-  }
-  void give_back(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
-
- private:
-  uint64_t limit_;
-  std::atomic<uint64_t> used_{0};
-};
-
 struct Shared {
   const HttpServerOptions& options;
   Collector& collector;
   IngestMetrics& metrics;
-  ByteBudget bodies;
+
+  // Memory for a body that is being read, of all threads' together.
+  bool take_memory(std::size_t bytes) const {
+    const auto more = static_cast<int64_t>(bytes);
+    const int64_t used = metrics.arriving_bytes.fetch_add(more, std::memory_order_relaxed) + more;
+    if (static_cast<uint64_t>(used) <= options.max_body_memory) {
+      return true;
+    }
+    give_back_memory(bytes);
+    return false;
+  }
+  void give_back_memory(std::size_t bytes) const {
+    metrics.arriving_bytes.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed);
+  }
 };
 
 class Session {

@@ -8,6 +8,7 @@
 #include <boost/beast/ssl.hpp>
 
 #include <ctime>
+#include <limits>
 #include <memory>
 #include <type_traits>
 
@@ -127,7 +128,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     origin_ = {};
     parser_.emplace();
     parser_->header_limit(kMaxHead);
-    parser_->body_limit(boost::none);  // the collector judges it
+    parser_->body_limit(std::numeric_limits<uint64_t>::max());  // the collector judges it
     deadline(options().head_timeout);
     protocol::async_read_header(stream_, buffer_, *parser_,
                                 step([](auto& self, error_code ec, std::size_t) {
@@ -196,7 +197,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     }
     const std::size_t have = body_.size();
     const std::size_t more = std::min<std::size_t>(body_left_, std::max(kBodyStep, have));
-    if (!worker_.shared.bodies.take(more)) {
+    if (!worker_.shared.take_memory(more)) {
       Answer answer = refusal(429, "too many snapshots are arriving; send it again later");
       answer.fields.emplace_back("Retry-After", "2");
       respond(std::move(answer), true);
@@ -226,7 +227,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
   }
 
   void give_back_body() {
-    worker_.shared.bodies.give_back(body_memory_);
+    worker_.shared.give_back_memory(body_memory_);
     body_memory_ = 0;
     body_.trim(0);
   }
@@ -289,7 +290,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
   std::string_view origin_;  // in the parser
   PaddedText body_;
   uint64_t body_left_ = 0;
-  uint64_t body_memory_ = 0;  // taken from the budget
+  std::size_t body_memory_ = 0;  // taken from what all share
   uint64_t discarded_ = 0;
   Clock::time_point begin_;
   protocol::response<protocol::string_body> response_;

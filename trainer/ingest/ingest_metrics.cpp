@@ -75,6 +75,8 @@ std::string IngestMetrics::text() const {
   single(out, "commits_total", "counter", "Transactions on the disk.", commits);
   single(out, "commits_failed_total", "counter", "Transactions that failed.", commits_failed);
   single(out, "purged_total", "counter", "Snapshots purged by age.", purged);
+  single(out, "arriving_bytes", "gauge", "Memory of the bodies that are being read.",
+         arriving_bytes);
   single(out, "stored", "gauge", "Snapshots in the store.", stored);
   single(out, "waiting", "gauge", "Snapshots that wait for the disk.", waiting);
   single(out, "waiting_bytes", "gauge", "Bytes that wait for the disk.", waiting_bytes);

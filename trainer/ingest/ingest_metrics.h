@@ -40,6 +40,7 @@ struct IngestMetrics {
   Counter commits{0};
   Counter commits_failed{0};
   Counter purged{0};
+  std::atomic<int64_t> arriving_bytes{0};  // memory of the bodies that are being read
   std::atomic<int64_t> stored{0};         // snapshots in the store
   std::atomic<int64_t> waiting{0};        // records that wait for the disk
   std::atomic<int64_t> waiting_bytes{0};

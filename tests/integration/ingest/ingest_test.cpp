@@ -43,14 +43,14 @@ std::string post(const std::string& id) {
                       snapshot_with(id));
 }
 
-// A running collector; its port is read from what it prints.
+// A running collector; its port is read from what it prints, here to a file.
 class RunningIngest {
  public:
-  explicit RunningIngest(const fs::path& store, std::vector<std::string> more = {})
-      : process_(argv(store, std::move(more))) {
+  explicit RunningIngest(const fs::path& store, const std::vector<std::string>& more = {})
+      : process_(argv(store, more)) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
     while (std::chrono::steady_clock::now() < deadline && process_.running()) {
-      const std::string out = process_.output();
+      const std::string out = output();
       if (const std::size_t end = out.find('\n'); end != std::string::npos) {
         port_ = static_cast<uint16_t>(std::stoi(out.substr(out.rfind(':', end) + 1)));
         return;
@@ -61,14 +61,23 @@ class RunningIngest {
   }
   uint16_t port() const { return port_; }
   Process& process() { return process_; }
+  std::string output() const {
+    std::ifstream file(folder_ / "out");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
 
  private:
-  static std::vector<std::string> argv(const fs::path& store, std::vector<std::string> more) {
-    std::vector<std::string> args = {"ingest", "--listen", "127.0.0.1:0", "--store",
-                                     store.string()};
+  std::vector<std::string> argv(const fs::path& store, const std::vector<std::string>& more) const {
+    std::vector<std::string> args = {"/bin/sh", "-c", "out=$1; shift; exec \"$@\" > \"$out\"", "sh",
+                                     (folder_ / "out").string()};
+    for (const std::string& arg : stemfabric_argv(
+             {"ingest", "--listen", "127.0.0.1:0", "--store", store.string()})) {
+      args.push_back(arg);
+    }
     args.insert(args.end(), more.begin(), more.end());
-    return stemfabric_argv(args);
+    return args;
   }
+  TempDir folder_;
   Process process_;
   uint16_t port_ = 0;
 };
@@ -141,7 +150,7 @@ TEST(Ingest, KilledUnderLoadItKeepsWhatItAcknowledged) {
   ingest.process().signal(SIGTERM);
   const ProcessResult end = ingest.process().wait();
   EXPECT_EQ(end.status, 0) << end.err;
-  EXPECT_THAT(end.out, HasSubstr(fmt::format("Stopped by SIGTERM; {} snapshots are in", sent.size())));
+  EXPECT_THAT(ingest.output(), HasSubstr(fmt::format("Stopped by SIGTERM; {} snapshots are in", sent.size())));
   EXPECT_FALSE(fs::exists(path.string() + "-wal"));  // all is in the one file
 }
 
