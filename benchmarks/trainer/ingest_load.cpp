@@ -60,16 +60,16 @@ std::vector<Template> read_templates(const fs::path& folder) {
   }
   std::sort(paths.begin(), paths.end());
   std::vector<Template> result;
-  constexpr std::string_view kId = "\"id\":\"";
   for (const fs::path& path : paths) {
     const std::string body = read_text_file(path);
-    const std::size_t id = body.find(kId);
-    SF_CHECK(id != std::string::npos, "{}: is no compact snapshot", path.string());
+    const std::size_t key = body.find("\"id\"");
+    SF_CHECK(key != std::string::npos, "{}: is no snapshot", path.string());
+    const std::size_t id = body.find('"', body.find(':', key)) + 1;
     const std::string head = fmt::format(
         "POST /stem-separation HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         "X-Prime-Fabric-Channel: stem-separation\r\nContent-Length: {}\r\n\r\n",
         body.size());
-    result.push_back({head + body, head.size() + id + kId.size()});
+    result.push_back({head + body, head.size() + id});
   }
   SF_CHECK(!result.empty(), "{}: holds no snapshots", folder.string());
   return result;

@@ -1,6 +1,7 @@
 // What the collector answers: the Studio's requests, and every refusal of docs/ingest.md.
 #include <gmock/gmock.h>
 
+#include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "tests/trainer/ingest/ingest_server.h"
 #include "trainer/snapshot/sanitize.h"

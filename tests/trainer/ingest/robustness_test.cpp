@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "runtime/core/check.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/mutations.h"
 #include "tests/trainer/ingest/ingest_server.h"
