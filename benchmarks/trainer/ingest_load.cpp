@@ -1,5 +1,5 @@
-// Load for `stemfabric ingest`: posts the real snapshots of tests/data/snapshots, each under a fresh
-// id, over keep-alive connections, and reports rate and latency of the acknowledged ones.
+// Load for `stemfabric ingest`: posts the real snapshots of tests/data/snapshots, each under a
+// fresh id, over keep-alive connections, and reports rate and latency of the acknowledged ones.
 //
 // With --rate the load is open: request i is due at i / rate, whatever became of those before, and
 // its latency counts from then, so that a stalled server is not flattered. Without, each connection
@@ -119,7 +119,9 @@ Usage usage_of(int pid) {
 class Load {
  public:
   explicit Load(const Options& options)
-      : options_(options), templates_(read_templates(options.snapshots)), epoll_(::epoll_create1(0)) {
+      : options_(options),
+        templates_(read_templates(options.snapshots)),
+        epoll_(::epoll_create1(0)) {
     std::random_device random;
     run_ = random();
     for (int i = 0; i < options.idle_connections; ++i) {
@@ -173,9 +175,9 @@ class Load {
       return;
     }
     for (;; ++scheduled_) {
-      const auto due = begin_ + std::chrono::duration_cast<Clock::duration>(
-                                    std::chrono::duration<double>(
-                                        static_cast<double>(scheduled_) / options_.rate));
+      const auto due =
+          begin_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                       static_cast<double>(scheduled_) / options_.rate));
       if (due > now) {
         return;
       }

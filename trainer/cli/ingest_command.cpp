@@ -91,8 +91,7 @@ void add_limits(CLI::App& command, IngestArguments& arguments) {
   IngestOptions& options = arguments.options;
   command.add_option("--threads", options.http.threads, "Threads that serve connections")
       ->check(whole_number(1, 256));
-  command
-      .add_option("--max-body-mib", arguments.max_body_mib, "Largest snapshot taken, in MiB")
+  command.add_option("--max-body-mib", arguments.max_body_mib, "Largest snapshot taken, in MiB")
       ->check(whole_number(1, 16));
   command
       .add_option("--max-connections", options.http.max_connections,
@@ -106,7 +105,6 @@ void add_limits(CLI::App& command, IngestArguments& arguments) {
 
 }  // namespace
 
-void add_ingest_command(CLI::App& app, Run& run_later);
 void add_ingest_command(CLI::App& app, Run& run_later) {
   auto arguments = std::make_shared<IngestArguments>();
   IngestOptions& options = arguments->options;
@@ -140,8 +138,9 @@ void add_ingest_command(CLI::App& app, Run& run_later) {
                    "Do not listen: purge what arrived more than DAYS ago, and end")
       ->type_name("DAYS")
       ->check(real_number(0, 36500));
-  command->add_option("--purge-id", arguments->purge_ids,
-                      "Do not listen: purge this snapshot, and end. May be given several times")
+  command
+      ->add_option("--purge-id", arguments->purge_ids,
+                   "Do not listen: purge this snapshot, and end. May be given several times")
       ->type_name("UUID")
       ->expected(1)
       ->take_all();

@@ -8,7 +8,6 @@
 
 #include "trainer/cli/application.h"
 
-namespace stemfabric::cli { void add_ingest_command(CLI::App& app, Run& run); }
 namespace {
 
 using namespace stemfabric::cli;

@@ -61,8 +61,9 @@ void add_sanitize_command(CLI::App& app, Run& run) {
   command->add_option("--salt", options->salt,
                       "Text put before each id when it is hashed; keep it secret and the same");
   command
-      ->add_option("--after-sequence", options->after_sequence,
-                   "Of a store, only what arrived after this number: the last one of the run before")
+      ->add_option(
+          "--after-sequence", options->after_sequence,
+          "Of a store, only what arrived after this number: the last one of the run before")
       ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
   command->callback([&run, options] { run = [options] { return run_sanitize(*options); }; });
 }

@@ -159,8 +159,8 @@ std::optional<Answer> Collector::judge_post(const RequestHead& head) const {
     return refusal(411, "Content-Length: is missing; chunked bodies are not taken");
   }
   if (*head.content_length > options_.max_body_bytes) {
-    return refusal(413, fmt::format("Content-Length: at most {} bytes are taken",
-                                    options_.max_body_bytes));
+    return refusal(
+        413, fmt::format("Content-Length: at most {} bytes are taken", options_.max_body_bytes));
   }
   return std::nullopt;
 }

@@ -32,8 +32,8 @@ tcp::acceptor listen(asio::io_context& context, const HttpServerOptions& options
   };
   error_code ec;
   tcp::resolver resolver(context);
-  const auto found = resolver.resolve(options.host, std::to_string(options.port),
-                                      tcp::resolver::passive, ec);
+  const auto found =
+      resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, ec);
   if (ec || found.empty()) {
     fail(ec);
   }
@@ -90,9 +90,7 @@ struct HttpServer::State {
   uint16_t port = 0;
 
   State(const HttpServerOptions& given, Collector& collector, IngestMetrics& metrics)
-      : options(given),
-        shared{options, collector, metrics},
-        tls(tls_context(options)) {
+      : options(given), shared{options, collector, metrics}, tls(tls_context(options)) {
     for (int i = 0; i < options.threads; ++i) {
       workers.push_back(std::make_unique<http::Worker>(shared));
     }
@@ -177,6 +175,11 @@ void HttpServer::stop() {
     thread.join();
   }
   s.threads.clear();
+  // Connections that were accepted for a worker which had already ended.
+  for (const auto& worker : s.workers) {
+    worker->context.restart();
+    worker->context.poll();
+  }
 }
 
 }  // namespace stemfabric

@@ -17,10 +17,10 @@ struct HttpServerOptions {
   std::string host = "127.0.0.1";  // address or name; "::" for all of IPv6 (and IPv4)
   uint16_t port = 0;               // 0: any free one
   int threads = 2;
-  int64_t max_connections = 16384;            // one more is answered 503 and closed
-  uint64_t max_body_memory = 128ULL << 20;    // of all bodies being read; beyond it: 429
-  std::filesystem::path tls_certificate;      // PEM, the chain; empty: plain HTTP
-  std::filesystem::path tls_key;              // PEM
+  int64_t max_connections = 16384;                 // one more is answered 503 and closed
+  uint64_t max_body_memory = 128ULL << 20;         // of all bodies being read; beyond it: 429
+  std::filesystem::path tls_certificate;           // PEM, the chain; empty: plain HTTP
+  std::filesystem::path tls_key;                   // PEM
   std::chrono::milliseconds idle_timeout{60000};   // for the first byte of a request
   std::chrono::milliseconds head_timeout{10000};   // for a head, from its first byte
   std::chrono::milliseconds body_timeout{60000};   // for a body

@@ -41,8 +41,8 @@ struct Shared {
 class Session {
  public:
   virtual ~Session() = default;
-  virtual void stop() = 0;   // ends it once it is idle
-  virtual void abort() = 0;  // closes its socket
+  virtual void stop() = 0;     // ends it once it is idle
+  virtual void cut_off() = 0;  // closes its socket
 };
 
 // One thread with its connections; only that thread touches it, but for `context`.
@@ -63,7 +63,7 @@ struct Worker {
     drain.emplace(context, shared.options.drain_timeout);
     drain->async_wait([this](boost::system::error_code ec) {
       if (!ec) {
-        each(&Session::abort);
+        each(&Session::cut_off);
       }
     });
     each(&Session::stop);

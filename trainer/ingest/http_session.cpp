@@ -7,6 +7,7 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 
+#include <algorithm>
 #include <ctime>
 #include <limits>
 #include <memory>
@@ -25,8 +26,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kMaxHead = 16 << 10;
 constexpr std::size_t kReadBuffer = 2 * kMaxHead;
-constexpr std::size_t kFirstRead = 1024;        // of a request: all that an idle connection holds
-constexpr std::size_t kBodyStep = 64 << 10;     // a body's memory grows as it arrives, not as told
+constexpr std::size_t kFirstRead = 1024;         // of a request: all that an idle connection holds
+constexpr std::size_t kBodyStep = 64 << 10;      // a body's memory grows as it arrives, not as told
 constexpr uint64_t kMaxDiscarded = 32ULL << 20;  // of a refused request
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -38,7 +39,8 @@ std::string http_date() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
   ::gmtime_r(&now, &parts);
-  return {text.data(), std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts)};
+  return {text.data(),
+          std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts)};
 }
 
 template <typename Stream>
@@ -62,8 +64,8 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     if constexpr (kTls) {
       deadline(options().head_timeout);
       stream_.async_handshake(asio::ssl::stream_base::server, step([](auto& self, error_code ec) {
-        ec ? self.failed(ec) : self.await_request();
-      }));
+                                ec ? self.failed(ec) : self.await_request();
+                              }));
     } else {
       await_request();
     }
@@ -71,10 +73,10 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
 
   void stop() override {
     if (idle_) {
-      abort();
+      cut_off();
     }
   }
-  void abort() override {
+  void cut_off() override {
     error_code ignored;
     socket().close(ignored);
   }
@@ -155,7 +157,8 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     RequestHead head;
     head.method = view(parser_->get().method_string());
     head.target = view(parser_->get().target());
-    head.has_host = parser_->get().version() < 11 || parser_->get().count(protocol::field::host) > 0;
+    head.has_host =
+        parser_->get().version() < 11 || parser_->get().count(protocol::field::host) > 0;
     if (const auto length = parser_->content_length()) {
       head.content_length = *length;
     }
@@ -210,8 +213,8 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     const std::size_t buffered = asio::buffer_copy(target, buffer_.data());
     buffer_.consume(buffered);
     asio::async_read(stream_, target + buffered, step([](auto& self, error_code ec, std::size_t) {
-      ec ? self.failed(ec) : self.read_body();
-    }));
+                       ec ? self.failed(ec) : self.read_body();
+                     }));
   }
 
   void take_body() {
@@ -250,17 +253,18 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
       response_.set(protocol::field::content_type, answer.content_type);
       response_.content_length(answer.body.size());
     }
-    const bool keep = !unread && parser_->is_header_done() && parser_->keep_alive() &&
-                      !worker_.stopping;
+    const bool keep =
+        !unread && parser_->is_header_done() && parser_->keep_alive() && !worker_.stopping;
     response_.keep_alive(keep);
     if (!is_head) {
       response_.body() = std::move(answer.body);
     }
     deadline(options().write_timeout);
-    protocol::async_write(stream_, response_, step([](auto& self, error_code ec, std::size_t) {
-      self.metrics().request_time.add(Clock::now() - self.begin_);
-      ec ? self.failed(ec) : self.response_.keep_alive() ? self.await_request() : self.linger();
-    }));
+    protocol::async_write(
+        stream_, response_, step([](auto& self, error_code ec, std::size_t) {
+          self.metrics().request_time.add(Clock::now() - self.begin_);
+          ec ? self.failed(ec) : self.response_.keep_alive() ? self.await_request() : self.linger();
+        }));
   }
 
   // A socket that is closed with unread bytes resets the connection, and the client loses the
@@ -300,7 +304,9 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
 }  // namespace
 
 void start_session(Worker& worker, asio::ip::tcp::socket socket, asio::ssl::context* tls) {
-  if (tls == nullptr) {
+  if (worker.stopping) {
+    worker.shared.metrics.connections.fetch_sub(1, std::memory_order_relaxed);
+  } else if (tls == nullptr) {
     std::make_shared<Connection<beast::tcp_stream>>(worker, std::move(socket))->start();
   } else {
     std::make_shared<Connection<beast::ssl_stream<beast::tcp_stream>>>(worker, std::move(socket),

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <csignal>
+#include <optional>
+#include <thread>
 #include <utility>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/io/file.h"
+#include "trainer/ingest/log_checkpointer.h"
 
 namespace stemfabric {
 namespace {
@@ -18,6 +21,8 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxTokenFile = 4096;
 constexpr int64_t kOwnDescriptors = 64;  // store, standard streams, libraries
 constexpr int64_t kPurgeStep = 1000;
+constexpr int kClearTries = 40;
+constexpr std::chrono::milliseconds kClearPause{50};
 
 // While it lives, SIGTERM and SIGINT wait for wait(); threads that start meanwhile inherit that.
 class StopSignals {
@@ -55,7 +60,8 @@ int64_t connection_limit(int64_t wanted) {
   if (limit.rlim_cur == RLIM_INFINITY) {
     return wanted;
   }
-  const int64_t possible = std::max<int64_t>(static_cast<int64_t>(limit.rlim_cur) - kOwnDescriptors, 1);
+  const int64_t possible =
+      std::max<int64_t>(static_cast<int64_t>(limit.rlim_cur) - kOwnDescriptors, 1);
   if (possible < wanted) {
     log_warning("only {} connections at a time: `ulimit -n` is {}", possible, limit.rlim_cur);
   }
@@ -67,7 +73,8 @@ std::string read_token(const fs::path& path) {
   while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) {
     token.pop_back();
   }
-  const bool printable = std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  const bool printable =
+      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7f; });
   if (token.empty() || !printable) {
     throw InputError("{}: must hold the token alone: one line of ASCII without blanks",
                      path.string());
@@ -97,6 +104,7 @@ IngestEnd run_ingest(const IngestOptions& options,
   }
   IngestMetrics metrics;
   SnapshotStore store(options.store, StoreAccess::kWrite);
+  std::optional<LogCheckpointer> checkpointer(std::in_place, options.store);
   SnapshotWriter writer(store, options.writer, metrics);
   Collector collector(collector_options, writer, metrics);
   HttpServer server(http, collector, metrics);
@@ -105,6 +113,7 @@ IngestEnd run_ingest(const IngestOptions& options,
   signals.release();
   server.stop();
   writer.stop();
+  checkpointer.reset();  // so that the store is the last to close, and leaves no log
   end.stored = store.count();
   return end;
 }
@@ -131,7 +140,11 @@ PurgeResult purge_snapshots(const PurgeOptions& options) {
       result.by_age += purged;
     } while (purged == kPurgeStep);
   }
-  result.log_cleared = store.truncate_log();
+  // Another one that works on the log is done in a moment; one that reads may take its time.
+  for (int i = 0; i < kClearTries && !result.log_cleared; ++i) {
+    std::this_thread::sleep_for(i == 0 ? std::chrono::milliseconds(0) : kClearPause);
+    result.log_cleared = store.truncate_log();
+  }
   result.left = store.count();
   return result;
 }

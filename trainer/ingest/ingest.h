@@ -23,8 +23,8 @@ struct IngestOptions {
 };
 
 struct IngestEnd {
-  std::string signal;   // that stopped it
-  int64_t stored = 0;   // snapshots in the store
+  std::string signal;  // that stopped it
+  int64_t stored = 0;  // snapshots in the store
 };
 
 // Serves until SIGTERM or SIGINT arrives; then answers what is under way and returns. A second
@@ -35,7 +35,7 @@ IngestEnd run_ingest(const IngestOptions& options,
 
 struct PurgeOptions {
   std::filesystem::path store;
-  std::vector<std::string> ids;           // UUIDs
+  std::vector<std::string> ids;             // UUIDs
   std::chrono::milliseconds older_than{0};  // by time of arrival; 0 = none by age
 };
 struct PurgeResult {

@@ -41,8 +41,8 @@ struct IngestMetrics {
   Counter commits_failed{0};
   Counter purged{0};
   std::atomic<int64_t> arriving_bytes{0};  // memory of the bodies that are being read
-  std::atomic<int64_t> stored{0};         // snapshots in the store
-  std::atomic<int64_t> waiting{0};        // records that wait for the disk
+  std::atomic<int64_t> stored{0};          // snapshots in the store
+  std::atomic<int64_t> waiting{0};         // records that wait for the disk
   std::atomic<int64_t> waiting_bytes{0};
   TimeHistogram request_time;  // from the request's head to its answer
   TimeHistogram commit_time;   // one transaction

@@ -53,6 +53,8 @@ class SnapshotStore {
   int64_t purge_received_before(int64_t time, int64_t limit);
   // Whether there was one. The id as the Studio wrote it: upper case counts as lower.
   bool purge_id(std::string_view id);
+  // Moves what is in the write-ahead log into the main file, as far as nobody reads there.
+  void checkpoint();
   // After a purge: removes what is left of purged snapshots in the write-ahead log. False if
   // another connection is still reading there.
   bool truncate_log();

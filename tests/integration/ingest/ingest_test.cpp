@@ -29,8 +29,7 @@ std::string id_of(int client, int number) {
 
 // A real snapshot under another id.
 std::string snapshot_with(const std::string& id) {
-  static const std::string kText =
-      read_text_file(data_dir() / "snapshots" / "s14_quiet_room.json");
+  static const std::string kText = read_text_file(data_dir() / "snapshots" / "s14_quiet_room.json");
   static const std::size_t kAt = kText.find(Json::parse(kText)["id"].get<std::string>());
   std::string text = kText;
   return text.replace(kAt, id.size(), id);
@@ -38,8 +37,7 @@ std::string snapshot_with(const std::string& id) {
 
 std::string post(const std::string& id) {
   return http_request("POST", "/stem-separation",
-                      {"Content-Type: application/json",
-                       "X-Prime-Fabric-Channel: stem-separation"},
+                      {"Content-Type: application/json", "X-Prime-Fabric-Channel: stem-separation"},
                       snapshot_with(id));
 }
 
@@ -70,8 +68,8 @@ class RunningIngest {
   std::vector<std::string> argv(const fs::path& store, const std::vector<std::string>& more) const {
     std::vector<std::string> args = {"/bin/sh", "-c", "out=$1; shift; exec \"$@\" > \"$out\"", "sh",
                                      (folder_ / "out").string()};
-    for (const std::string& arg : stemfabric_argv(
-             {"ingest", "--listen", "127.0.0.1:0", "--store", store.string()})) {
+    for (const std::string& arg :
+         stemfabric_argv({"ingest", "--listen", "127.0.0.1:0", "--store", store.string()})) {
       args.push_back(arg);
     }
     args.insert(args.end(), more.begin(), more.end());
@@ -150,7 +148,8 @@ TEST(Ingest, KilledUnderLoadItKeepsWhatItAcknowledged) {
   ingest.process().signal(SIGTERM);
   const ProcessResult end = ingest.process().wait();
   EXPECT_EQ(end.status, 0) << end.err;
-  EXPECT_THAT(ingest.output(), HasSubstr(fmt::format("Stopped by SIGTERM; {} snapshots are in", sent.size())));
+  EXPECT_THAT(ingest.output(),
+              HasSubstr(fmt::format("Stopped by SIGTERM; {} snapshots are in", sent.size())));
   EXPECT_FALSE(fs::exists(path.string() + "-wal"));  // all is in the one file
 }
 
@@ -163,8 +162,8 @@ TEST(Ingest, StoreToRecordsAndPurge) {
       EXPECT_EQ(HttpClient(ingest.port()).exchange(post(id_of(0, i))).status, 200);
     }
     // Beside the running collector.
-    const ProcessResult purge = run_stemfabric({"ingest", "--store", path.string(), "--purge-id",
-                                                id_of(0, 1), "--purge-id", id_of(9, 9)});
+    const ProcessResult purge = run_stemfabric(
+        {"ingest", "--store", path.string(), "--purge-id", id_of(0, 1), "--purge-id", id_of(9, 9)});
     EXPECT_EQ(purge.status, 0) << purge.err;
     EXPECT_THAT(purge.out, HasSubstr("0 snapshots purged by age, 1 by id; 2 are left"));
     EXPECT_THAT(purge.err, HasSubstr(id_of(9, 9)));
@@ -207,7 +206,8 @@ TEST(Ingest, WrongUse) {
     expect({"--store", store, "--listen", address}, 2, "is no HOST:PORT");
   }
   expect({"--store", store, "--listen", "192.0.2.1:8787"}, 1, "192.0.2.1:8787: cannot listen");
-  expect({"--store", store, "--token-file", (dir / "text").string()}, 3, "must hold the token alone");
+  expect({"--store", store, "--token-file", (dir / "text").string()}, 3,
+         "must hold the token alone");
   expect({"--store", store, "--tls-key", (dir / "text").string()}, 2, "belong together");
   expect({"--store", store, "--tls-key", (dir / "text").string(), "--tls-certificate",
           (dir / "text").string()},
@@ -224,10 +224,10 @@ TEST(Ingest, TlsWithTheSystemsOwnClient) {
   if (!fs::exists("/usr/bin/openssl") || !fs::exists("/usr/bin/curl")) {
     GTEST_SKIP() << "TLS is not tested: needs /usr/bin/openssl and /usr/bin/curl";
   }
-  const ProcessResult made = run_process(
-      {"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-       "-nodes", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
-       "-keyout", key, "-out", certificate});
+  const ProcessResult made = run_process({"/usr/bin/openssl", "req", "-x509", "-newkey", "ec",
+                                          "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                                          "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+                                          "-days", "2", "-keyout", key, "-out", certificate});
   ASSERT_EQ(made.status, 0) << made.err;
   RunningIngest ingest(dir / "store.db", {"--tls-certificate", certificate, "--tls-key", key});
   put_file(dir / "body.json", snapshot_with(id_of(0, 0)));

@@ -19,9 +19,9 @@ using test::snapshot_id;
 using test::studio_post;
 using ::testing::HasSubstr;
 
-class Protocol : public test::IngestServer {};
+class IngestProtocol : public test::IngestServer {};
 
-TEST_F(Protocol, TakesWhatTheStudioSends) {
+TEST_F(IngestProtocol, TakesWhatTheStudioSends) {
   begin();
   const HttpResponse first = exchange(studio_post(numbered_snapshot(1)));
   EXPECT_EQ(first.status, 200);
@@ -31,9 +31,9 @@ TEST_F(Protocol, TakesWhatTheStudioSends) {
             Json({{"success", true}, {"id", snapshot_id(1)}, {"count", 1}}));
 
   // sendBeacon: text, no channel, cookies.
-  const HttpResponse beacon = exchange(
-      http_request("POST", "/stem-separation?unload=1",
-                   {"Content-Type: text/plain;charset=UTF-8", "Cookie: a=b"}, numbered_snapshot(2)));
+  const HttpResponse beacon = exchange(http_request(
+      "POST", "/stem-separation?unload=1",
+      {"Content-Type: text/plain;charset=UTF-8", "Cookie: a=b"}, numbered_snapshot(2)));
   EXPECT_EQ(Json::parse(beacon.body)["count"], 2);
 
   // The same again, as after a lost answer: taken as stored, not twice.
@@ -45,7 +45,7 @@ TEST_F(Protocol, TakesWhatTheStudioSends) {
   EXPECT_EQ(metrics_.duplicate, 1U);
 }
 
-TEST_F(Protocol, UpperCaseIdIsTheSameSnapshot) {
+TEST_F(IngestProtocol, UpperCaseIdIsTheSameSnapshot) {
   begin();
   std::string id = "abcdefab-0000-4000-8000-000000000001";
   EXPECT_EQ(exchange(studio_post(test::control_with([&](Json& s) { s["id"] = id; }))).status, 200);
@@ -63,7 +63,7 @@ const std::string& preflight() {
   return kRequest;
 }
 
-TEST_F(Protocol, AnswersPreflightsOfAllOrigins) {
+TEST_F(IngestProtocol, AnswersPreflightsOfAllOrigins) {
   begin();
   const HttpResponse answer = exchange(preflight());
   EXPECT_EQ(answer.status, 204);
@@ -75,7 +75,7 @@ TEST_F(Protocol, AnswersPreflightsOfAllOrigins) {
   EXPECT_EQ(answer.fields.count("content-length"), 0U);
 }
 
-TEST_F(Protocol, KnowsItsOrigins) {
+TEST_F(IngestProtocol, KnowsItsOrigins) {
   collector_options_.allowed_origins = {"https://other.example", "https://studio.example"};
   begin();
   const HttpResponse known = exchange(preflight());
@@ -100,7 +100,7 @@ TEST_F(Protocol, KnowsItsOrigins) {
             200);
 }
 
-TEST_F(Protocol, AsksForTheToken) {
+TEST_F(IngestProtocol, AsksForTheToken) {
   collector_options_.token = "s3cret";
   begin();
   const auto post = [&](const std::string& authorization) {
@@ -116,7 +116,8 @@ TEST_F(Protocol, AsksForTheToken) {
   }
   EXPECT_EQ(post("Authorization: Bearer s3cret").status, 200);
   EXPECT_EQ(exchange(http_request("GET", "/metrics", {})).status, 401);
-  EXPECT_EQ(exchange(http_request("GET", "/metrics", {"Authorization: bearer s3cret"})).status, 200);
+  EXPECT_EQ(exchange(http_request("GET", "/metrics", {"Authorization: bearer s3cret"})).status,
+            200);
   expect_alive();  // without it
   EXPECT_THAT(exchange(preflight()).field("access-control-allow-headers"),
               HasSubstr("Authorization"));
@@ -128,7 +129,7 @@ struct Refused {
   std::string message;
 };
 
-TEST_F(Protocol, RefusesWithStatusAndReason) {
+TEST_F(IngestProtocol, RefusesWithStatusAndReason) {
   collector_options_.max_body_bytes = 100000;
   begin();
   const std::string json = "Content-Type: application/json";
@@ -180,7 +181,7 @@ TEST_F(Protocol, RefusesWithStatusAndReason) {
   EXPECT_EQ(store_->count(), 0);
 }
 
-TEST_F(Protocol, MetricsSayWhatHappened) {
+TEST_F(IngestProtocol, MetricsSayWhatHappened) {
   begin();
   exchange(studio_post(numbered_snapshot(1)));
   exchange(studio_post("{}"));
@@ -209,7 +210,7 @@ TEST_F(Protocol, MetricsSayWhatHappened) {
 }
 
 // Every bad snapshot over HTTP: the verdict of the policy, its reason, and none of its text.
-TEST_F(Protocol, BadSnapshotsAsThePolicySays) {
+TEST_F(IngestProtocol, BadSnapshotsAsThePolicySays) {
   begin();
   const fs::path folder = test::data_dir() / "bad_snapshots";
   const Json index = test::read_ordered_json(folder / "index.json");
@@ -238,7 +239,7 @@ TEST_F(Protocol, BadSnapshotsAsThePolicySays) {
 }
 
 // Through the store or straight from the files: the same records, the same verdicts.
-TEST_F(Protocol, SanitizingTheStoreIsSanitizingTheFiles) {
+TEST_F(IngestProtocol, SanitizingTheStoreIsSanitizingTheFiles) {
   begin();
   std::string lines;
   for (const char* folder : {"snapshots", "bad_snapshots"}) {

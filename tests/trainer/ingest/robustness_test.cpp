@@ -22,9 +22,9 @@ using test::numbered_snapshot;
 using test::studio_post;
 using ::testing::HasSubstr;
 
-class Robustness : public test::IngestServer {};
+class IngestRobustness : public test::IngestServer {};
 
-TEST_F(Robustness, PipelinedRequestsAreAnsweredInOrder) {
+TEST_F(IngestRobustness, PipelinedRequestsAreAnsweredInOrder) {
   begin();
   HttpClient client(port());
   std::string requests;
@@ -42,7 +42,7 @@ TEST_F(Robustness, PipelinedRequestsAreAnsweredInOrder) {
   EXPECT_TRUE(client.ends());
 }
 
-TEST_F(Robustness, RequestsInSmallPieces) {
+TEST_F(IngestRobustness, RequestsInSmallPieces) {
   begin();
   HttpClient client(port());
   const std::string request = studio_post(numbered_snapshot(1));
@@ -55,14 +55,14 @@ TEST_F(Robustness, RequestsInSmallPieces) {
   EXPECT_EQ(client.receive().status, 200);
 }
 
-TEST_F(Robustness, ContinuesWhenAsked) {
+TEST_F(IngestRobustness, ContinuesWhenAsked) {
   begin();
   HttpClient client(port());
   const std::string body = numbered_snapshot(1);
-  const std::string head =
-      fmt::format("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nExpect: 100-continue\r\n"
-                  "Content-Length: {}\r\n\r\n",
-                  body.size());
+  const std::string head = fmt::format(
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nExpect: 100-continue\r\n"
+      "Content-Length: {}\r\n\r\n",
+      body.size());
   EXPECT_EQ(client.exchange(head).status, 100);
   EXPECT_EQ(client.exchange(body).status, 200);
   // Refused before anything is sent.
@@ -71,7 +71,7 @@ TEST_F(Robustness, ContinuesWhenAsked) {
   EXPECT_EQ(client.exchange(refused).status, 415);
 }
 
-TEST_F(Robustness, SlowClientsAreCutOff) {
+TEST_F(IngestRobustness, SlowClientsAreCutOff) {
   http_options_.idle_timeout = milliseconds(200);
   http_options_.head_timeout = milliseconds(200);
   http_options_.body_timeout = milliseconds(200);
@@ -88,7 +88,7 @@ TEST_F(Robustness, SlowClientsAreCutOff) {
   EXPECT_EQ(store_->count(), 0);
 }
 
-TEST_F(Robustness, ConnectionsBeyondTheLimit) {
+TEST_F(IngestRobustness, ConnectionsBeyondTheLimit) {
   http_options_.max_connections = 2;
   begin();
   HttpClient one(port());
@@ -119,7 +119,7 @@ class BusyStore {
   sqlite3* database_ = nullptr;
 };
 
-TEST_F(Robustness, QueueBeyondTheLimit) {
+TEST_F(IngestRobustness, QueueBeyondTheLimit) {
   limits_.queued_bytes = 1;
   begin();
   HttpClient first(port());
@@ -137,7 +137,7 @@ TEST_F(Robustness, QueueBeyondTheLimit) {
   EXPECT_EQ(exchange(studio_post(numbered_snapshot(2))).status, 200);
 }
 
-TEST_F(Robustness, BodiesBeyondTheMemory) {
+TEST_F(IngestRobustness, BodiesBeyondTheMemory) {
   http_options_.max_body_memory = 100000;
   begin();
   HttpClient slow(port());
@@ -153,7 +153,7 @@ TEST_F(Robustness, BodiesBeyondTheMemory) {
   EXPECT_EQ(exchange(studio_post(numbered_snapshot(1))).status, 200);
 }
 
-TEST_F(Robustness, FullDisk) {
+TEST_F(IngestRobustness, FullDisk) {
   begin();
   EXPECT_EQ(exchange(studio_post(numbered_snapshot(1))).status, 200);
   {
@@ -169,7 +169,7 @@ TEST_F(Robustness, FullDisk) {
   expect_alive();
 }
 
-TEST_F(Robustness, DamagedRequests) {
+TEST_F(IngestRobustness, DamagedRequests) {
   begin();
   const std::string request = studio_post(numbered_snapshot(1));
   int answered = 0;
@@ -188,7 +188,7 @@ TEST_F(Robustness, DamagedRequests) {
   expect_alive();
 }
 
-TEST_F(Robustness, RequestsUnderWayAreAnsweredAtTheEnd) {
+TEST_F(IngestRobustness, RequestsUnderWayAreAnsweredAtTheEnd) {
   begin();
   HttpClient idle(port());
   EXPECT_EQ(idle.exchange(http_request("GET", "/healthz", {})).status, 200);
@@ -209,7 +209,7 @@ TEST_F(Robustness, RequestsUnderWayAreAnsweredAtTheEnd) {
   EXPECT_EQ(store_->count(), 1);
 }
 
-TEST_F(Robustness, TheEndDoesNotWaitForEver) {
+TEST_F(IngestRobustness, TheEndDoesNotWaitForEver) {
   http_options_.drain_timeout = milliseconds(100);
   begin();
   HttpClient stuck(port());

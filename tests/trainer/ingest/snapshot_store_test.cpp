@@ -6,9 +6,12 @@
 
 #include <fmt/core.h>
 
+#include <thread>
+
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "tests/support/paths.h"
+#include "trainer/ingest/log_checkpointer.h"
 
 namespace stemfabric {
 namespace {
@@ -32,7 +35,7 @@ std::vector<StoredSnapshot> snapshots(int first, int last, std::size_t size = 10
   return all;
 }
 
-class Store : public testing::Test {
+class SnapshotStoreTest : public testing::Test {
  protected:
   fs::path path() const { return dir_ / "store.db"; }
   std::string message(StoreAccess access) const {
@@ -46,7 +49,7 @@ class Store : public testing::Test {
   test::TempDir dir_;
 };
 
-TEST_F(Store, EachIdOnceAndInOrder) {
+TEST_F(SnapshotStoreTest, EachIdOnceAndInOrder) {
   {
     SnapshotStore store(path(), StoreAccess::kWrite);
     EXPECT_EQ(store.count(), 0);
@@ -70,7 +73,7 @@ TEST_F(Store, EachIdOnceAndInOrder) {
   }
 }
 
-TEST_F(Store, IsReadInBlocksWhileItGrows) {
+TEST_F(SnapshotStoreTest, IsReadInBlocksWhileItGrows) {
   SnapshotStore writer(path(), StoreAccess::kWrite);
   writer.insert(snapshots(1, 10));
   SnapshotStore reader(path(), StoreAccess::kRead);
@@ -97,7 +100,7 @@ TEST_F(Store, IsReadInBlocksWhileItGrows) {
   EXPECT_EQ(reader.count(), 13);  // what another connection added
 }
 
-TEST_F(Store, PurgesByAgeAndIdAndLeavesNoTrace) {
+TEST_F(SnapshotStoreTest, PurgesByAgeAndIdAndLeavesNoTrace) {
   SnapshotStore store(path(), StoreAccess::kWrite);
   store.insert(snapshots(1, 20, 30000));
   EXPECT_EQ(store.purge_received_before(10 * 1000, 4), 4);
@@ -121,7 +124,7 @@ TEST_F(Store, PurgesByAgeAndIdAndLeavesNoTrace) {
   EXPECT_EQ(store.read_after(0, 1 << 20).back().sequence, 21);
 }
 
-TEST_F(Store, RefusesOtherFiles) {
+TEST_F(SnapshotStoreTest, RefusesOtherFiles) {
   write_text_file(path(), "no database at all, but a text that is long enough to look at");
   EXPECT_THAT(message(StoreAccess::kRead), HasSubstr("no intact snapshot store"));
   EXPECT_THAT(message(StoreAccess::kWrite), HasSubstr("no intact snapshot store"));
@@ -140,8 +143,19 @@ TEST_F(Store, RefusesOtherFiles) {
   sqlite3_close(other);
 }
 
+TEST_F(SnapshotStoreTest, CheckpointerMovesTheLogBesideTheWriter) {
+  SnapshotStore store(path(), StoreAccess::kWrite);
+  const LogCheckpointer checkpointer(path());
+  store.insert(snapshots(1, 5));
+  while (read_text_file(path()).find("<5>") == std::string::npos) {
+    std::this_thread::yield();
+  }
+  store.insert(snapshots(6, 7));
+  EXPECT_EQ(store.count(), 7);
+}
+
 // What a crash leaves: the database and a log whose end was being written.
-TEST_F(Store, TornLogLosesNothingThatWasCommitted) {
+TEST_F(SnapshotStoreTest, TornLogLosesNothingThatWasCommitted) {
   SnapshotStore store(path(), StoreAccess::kWrite);
   store.insert(snapshots(1, 5));
   const std::string before = read_text_file(path());
@@ -160,7 +174,7 @@ TEST_F(Store, TornLogLosesNothingThatWasCommitted) {
   }
 }
 
-TEST_F(Store, DamagedPagesAreAnError) {
+TEST_F(SnapshotStoreTest, DamagedPagesAreAnError) {
   {
     SnapshotStore store(path(), StoreAccess::kWrite);
     store.insert(snapshots(1, 50, 20000));
