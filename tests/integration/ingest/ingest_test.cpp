@@ -231,10 +231,11 @@ TEST(Ingest, TlsWithTheSystemsOwnClient) {
   ASSERT_EQ(made.status, 0) << made.err;
   RunningIngest ingest(dir / "store.db", {"--tls-certificate", certificate, "--tls-key", key});
   put_file(dir / "body.json", snapshot_with(id_of(0, 0)));
-  const ProcessResult posted = run_process(
-      {"/usr/bin/curl", "--silent", "--show-error", "--noproxy", "*", "--cacert", certificate,
-       "--max-time", "60", "--header", "Content-Type: application/json", "--data-binary",
-       "@" + (dir / "body.json").string(), fmt::format("https://127.0.0.1:{}/", ingest.port())});
+  const ProcessResult posted =
+      run_process({"/usr/bin/curl", "--silent", "--show-error", "--noproxy", "*", "--cacert",
+                   certificate, "--max-time", "60", "--header", "Content-Type: application/json",
+                   "--data-binary", fmt::format("@{}", (dir / "body.json").string()),
+                   fmt::format("https://127.0.0.1:{}/", ingest.port())});
   EXPECT_EQ(posted.status, 0) << posted.err;
   EXPECT_EQ(Json::parse(posted.out)["id"], id_of(0, 0));
   // Who speaks plain HTTP there gets nothing, and disturbs nobody.

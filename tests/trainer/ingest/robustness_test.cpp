@@ -192,17 +192,18 @@ TEST_F(IngestRobustness, RequestsUnderWayAreAnsweredAtTheEnd) {
   begin();
   HttpClient idle(port());
   EXPECT_EQ(idle.exchange(http_request("GET", "/healthz", {})).status, 200);
-  HttpClient busy(port());
+  auto busy = std::make_unique<HttpClient>(port());
   const std::string request = studio_post(numbered_snapshot(1));
   const std::size_t half = request.size() / 2;
-  ASSERT_TRUE(busy.send(request.substr(0, half)));
+  ASSERT_TRUE(busy->send(request.substr(0, half)));
   while (metrics_.arriving_bytes == 0) {
     std::this_thread::yield();
   }
   std::thread stopper([this] { server_->stop(); });
   EXPECT_TRUE(idle.ends());
-  ASSERT_TRUE(busy.send(request.substr(half)));
-  const HttpResponse answer = busy.receive();
+  ASSERT_TRUE(busy->send(request.substr(half)));
+  const HttpResponse answer = busy->receive();
+  busy.reset();
   stopper.join();
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(answer.field("connection"), "close");
