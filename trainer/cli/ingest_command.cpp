@@ -4,8 +4,10 @@
 #include <fmt/core.h>
 
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -24,11 +26,12 @@ struct IngestArguments {
   int64_t queue_mib = 64;
   double retain_days = 0.0;
   double purge_older_than_days = 0.0;
+  bool purge_by_age = false;
   std::vector<std::string> purge_ids;
 };
 
 std::chrono::milliseconds days(double value) {
-  return std::chrono::milliseconds(static_cast<int64_t>(value * kDayMilliseconds));
+  return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(value * kDayMilliseconds)));
 }
 
 // HOST:PORT, the host in brackets if it is an IPv6 address.
@@ -51,9 +54,12 @@ void set_address(const std::string& text, HttpServerOptions& http) {
 }
 
 int run_purge(const IngestArguments& arguments) {
-  const PurgeResult result = purge_snapshots({.store = arguments.options.store,
-                                              .ids = arguments.purge_ids,
-                                              .older_than = days(arguments.purge_older_than_days)});
+  std::optional<std::chrono::milliseconds> older_than;
+  if (arguments.purge_by_age) {
+    older_than = days(arguments.purge_older_than_days);
+  }
+  const PurgeResult result = purge_snapshots(
+      {.store = arguments.options.store, .ids = arguments.purge_ids, .older_than = older_than});
   for (const std::string& id : result.unknown_ids) {
     log_warning("no snapshot {} is in the store", id);
   }
@@ -67,7 +73,7 @@ int run_purge(const IngestArguments& arguments) {
 }
 
 int run(IngestArguments arguments) {
-  if (!arguments.purge_ids.empty() || arguments.purge_older_than_days > 0) {
+  if (!arguments.purge_ids.empty() || arguments.purge_by_age) {
     return run_purge(arguments);
   }
   IngestOptions& options = arguments.options;
@@ -118,6 +124,7 @@ void add_ingest_command(CLI::App& app, Run& run_later) {
       ->add_option("--allow-origin", options.collector.allowed_origins,
                    "Origins whose pages may send; * = all. May be given several times")
       ->type_name("ORIGIN")
+      ->default_str("*")
       ->expected(1)
       ->take_all();
   command
@@ -137,6 +144,7 @@ void add_ingest_command(CLI::App& app, Run& run_later) {
       ->add_option("--purge-older-than", arguments->purge_older_than_days,
                    "Do not listen: purge what arrived more than DAYS ago, and end")
       ->type_name("DAYS")
+      ->default_str("")
       ->check(real_number(0, 36500));
   command
       ->add_option("--purge-id", arguments->purge_ids,
@@ -144,8 +152,10 @@ void add_ingest_command(CLI::App& app, Run& run_later) {
       ->type_name("UUID")
       ->expected(1)
       ->take_all();
-  command->callback(
-      [&run_later, arguments] { run_later = [arguments] { return run(*arguments); }; });
+  command->callback([&run_later, command, arguments] {
+    arguments->purge_by_age = command->count("--purge-older-than") > 0;
+    run_later = [arguments] { return run(*arguments); };
+  });
 }
 
 }  // namespace stemfabric::cli

@@ -131,12 +131,12 @@ PurgeResult purge_snapshots(const PurgeOptions& options) {
       result.unknown_ids.push_back(id);
     }
   }
-  if (options.older_than.count() > 0) {
+  if (options.older_than) {
     const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
         std::chrono::system_clock::now().time_since_epoch());
     int64_t purged = 0;
     do {
-      purged = store.purge_received_before((now - options.older_than).count(), kPurgeStep);
+      purged = store.purge_received_before((now - *options.older_than).count(), kPurgeStep);
       result.by_age += purged;
     } while (purged == kPurgeStep);
   }

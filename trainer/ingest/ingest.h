@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,8 @@ IngestEnd run_ingest(const IngestOptions& options,
 
 struct PurgeOptions {
   std::filesystem::path store;
-  std::vector<std::string> ids;             // UUIDs
-  std::chrono::milliseconds older_than{0};  // by time of arrival; 0 = none by age
+  std::vector<std::string> ids;                         // UUIDs
+  std::optional<std::chrono::milliseconds> older_than;  // by time of arrival; 0 = all
 };
 struct PurgeResult {
   int64_t by_age = 0;

@@ -184,8 +184,11 @@ TEST(Ingest, StoreToRecordsAndPurge) {
   EXPECT_EQ(none.status, 3);
   EXPECT_THAT(none.err, HasSubstr("no snapshot that arrived after number 3"));
 
+  const ProcessResult young =
+      run_stemfabric({"ingest", "--store", path.string(), "--purge-older-than", "1"});
+  EXPECT_THAT(young.out, HasSubstr("0 snapshots purged by age, 0 by id; 2 are left"));
   const ProcessResult old =
-      run_stemfabric({"ingest", "--store", path.string(), "--purge-older-than", "0.00000001"});
+      run_stemfabric({"ingest", "--store", path.string(), "--purge-older-than", "0"});
   EXPECT_THAT(old.out, HasSubstr("2 snapshots purged by age, 0 by id; 0 are left"));
 }
 

@@ -169,6 +169,21 @@ TEST_F(IngestRobustness, FullDisk) {
   expect_alive();
 }
 
+TEST_F(IngestRobustness, OldSnapshotsArePurgedWhileItRuns) {
+  {
+    SnapshotStore before(path(), StoreAccess::kWrite);
+    before.insert(std::vector<StoredSnapshot>{
+        {.received = 1000, .id = test::snapshot_id(1), .repairs = "", .record = "old"}});
+  }
+  limits_.retain = std::chrono::hours(24);
+  begin();
+  while (metrics_.purged == 0) {
+    std::this_thread::yield();
+  }
+  const HttpResponse answer = exchange(studio_post(numbered_snapshot(2)));
+  EXPECT_EQ(Json::parse(answer.body)["count"], 1);
+}
+
 TEST_F(IngestRobustness, DamagedRequests) {
   begin();
   const std::string request = studio_post(numbered_snapshot(1));
