@@ -3,11 +3,13 @@
 //
 // A value is the name of a tensor in the graph. Sizes: B samples and T tokens are open, everything
 // else is fixed. "rows" are the tokens of all samples with n columns each; whether a format keeps
-// them as [B, T, n] or [B·T, n] is its own affair. "heads" are [B, H, T, D], "weights" [B, H, T, T].
+// them as [B, T, n] or [B·T, n] is its own affair. "heads" are [B, H, T, D], "weights" [B, H, T,
+// T].
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "runtime/core/tensor_view.h"
 
@@ -19,6 +21,9 @@ enum class GraphBinary : uint8_t { kAdd, kSubtract, kMultiply, kDivide };
 // Names of the graph's inputs; its outputs are named by the stems.
 inline constexpr const char* kGraphFeatures = "stem_features";  // [B, T, F] f32
 inline constexpr const char* kGraphMask = "mask";               // [B, T] f32, 1 = token present
+
+// "integers.1.256": of a constant that holds these.
+std::string name_of_integers(const std::vector<int64_t>& values);
 
 class GraphBuilder {
  public:

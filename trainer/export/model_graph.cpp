@@ -109,7 +109,8 @@ class ModelGraph {
     Tensor sines(shape, DType::kF32);
     for (int64_t i = 0; i < shape.elements(); ++i) {
       const double exponent = static_cast<double>(i % pairs) / static_cast<double>(pairs);
-      const double angle = static_cast<double>(i / pairs) * std::pow(config_.rotary_base, -exponent);
+      const double angle =
+          static_cast<double>(i / pairs) * std::pow(config_.rotary_base, -exponent);
       cosines.as<float>()[i] = static_cast<float>(std::cos(angle));
       sines.as<float>()[i] = static_cast<float>(std::sin(angle));
     }
@@ -137,8 +138,8 @@ class ModelGraph {
     const Value first = c.activation == "superposition_centered"
                             ? graph_.unary(GraphUnary::kTanh, scaled(0.5, a))
                             : graph_.unary(GraphUnary::kSigmoid, a);
-    const Value bounded = add(scaled(c.alpha, first),
-                              scaled(c.beta, graph_.unary(GraphUnary::kTanh, a)));
+    const Value bounded =
+        add(scaled(c.alpha, first), scaled(c.beta, graph_.unary(GraphUnary::kTanh, a)));
     const Value inner = scaled(c.gamma, graph_.softmax(add(a, masked_score_)));
     const Value g = multiply(add(bounded, inner), mask_);
     if (c.activation != "superposition_normalized") {
@@ -181,6 +182,14 @@ class ModelGraph {
 };
 
 }  // namespace
+
+std::string name_of_integers(const std::vector<int64_t>& values) {
+  std::string name = "integers";
+  for (const int64_t value : values) {
+    name += fmt::format(".{}", value);
+  }
+  return name;
+}
 
 void build_model_graph(const ModelWeights& weights, GraphBuilder& graph) {
   ModelGraph(weights, graph).build();

@@ -6,8 +6,8 @@
 //   A = softmax(q kᵀ / √D + (m − 1) · 30000)
 //   softmax                   G = A · m
 //   superposition             G = (α σ(A) + β tanh(A) + γ softmax(A + (m − 1) · 30000)) · m
-//   superposition_centered    G = (α tanh(A / 2) + …) · m                  (2σ(A) − 1 = tanh(A / 2))
-//   superposition_normalized  G = superposition's G / (its row sum + (1 − max m))
+//   superposition_centered    G = (α tanh(A / 2) + …) · m                  (2σ(A) − 1 = tanh(A /
+//   2)) superposition_normalized  G = superposition's G / (its row sum + (1 − max m))
 // A sample without any token present has G = 0, as in the trainer. 30000 stays finite in half
 // precision, and e^−30000 is 0 in float32: right while scores stay below about 15000.
 #pragma once

@@ -1,7 +1,5 @@
 #include "trainer/export/onnx_graph.h"
 
-#include <fmt/ranges.h>
-
 #include <map>
 #include <set>
 #include <span>
@@ -107,7 +105,9 @@ class OnnxGraph final : public GraphBuilder {
     static constexpr const char* kNames[] = {"Add", "Sub", "Mul", "Div"};
     return node(kNames[static_cast<int>(operation)], {a, b});
   }
-  Value softmax(const Value& x) override { return node("Softmax", {x}, {int_attribute("axis", -1)}); }
+  Value softmax(const Value& x) override {
+    return node("Softmax", {x}, {int_attribute("axis", -1)});
+  }
   Value sum(const Value& x) override {
     return node("ReduceSum", {x, integers({-1})}, {int_attribute("keepdims", 1)});
   }
@@ -126,7 +126,8 @@ class OnnxGraph final : public GraphBuilder {
   }
   Value first_rows(const Value& table) override {
     if (tokens_.empty()) {
-      tokens_ = node("Shape", {kGraphFeatures}, {int_attribute("start", 1), int_attribute("end", 2)});
+      tokens_ =
+          node("Shape", {kGraphFeatures}, {int_attribute("start", 1), int_attribute("end", 2)});
     }
     return node("Slice", {table, integers({0}), tokens_});
   }
@@ -134,16 +135,15 @@ class OnnxGraph final : public GraphBuilder {
     return node("Add", {rows, table_rows});
   }
   Value split_heads(const Value& rows) override {
-    const Value split = node(
-        "Reshape", {rows, integers({0, 0, config_.heads, config_.dim / config_.heads})});
+    const Value split =
+        node("Reshape", {rows, integers({0, 0, config_.heads, config_.dim / config_.heads})});
     return transposed(split, {0, 2, 1, 3});
   }
   Value join_heads(const Value& heads) override {
     return node("Reshape", {transposed(heads, {0, 2, 1, 3}), integers({0, 0, config_.dim})});
   }
   Value columns(const Value& heads, int64_t begin, int64_t count) override {
-    return node("Slice",
-                {heads, integers({begin}), integers({begin + count}), integers({3})});
+    return node("Slice", {heads, integers({begin}), integers({begin + count}), integers({3})});
   }
   Value beside(const Value& left, const Value& right) override {
     return node("Concat", {left, right}, {int_attribute("axis", 3)});
@@ -161,9 +161,10 @@ class OnnxGraph final : public GraphBuilder {
 
   ProtobufMessage finished() const {
     ProtobufMessage graph;
-    for (const auto& [number, messages] :
-         {std::pair{field::kGraphNode, &nodes_}, {field::kGraphInitializer, &initializers_},
-          {field::kGraphInput, &inputs_}, {field::kGraphOutput, &outputs_}}) {
+    for (const auto& [number, messages] : {std::pair{field::kGraphNode, &nodes_},
+                                           {field::kGraphInitializer, &initializers_},
+                                           {field::kGraphInput, &inputs_},
+                                           {field::kGraphOutput, &outputs_}}) {
       for (const ProtobufMessage& message : *messages) {
         graph.message(number, message);
       }
@@ -180,8 +181,9 @@ class OnnxGraph final : public GraphBuilder {
 
   Value integers(const std::vector<int64_t>& values) {
     const int64_t count = static_cast<int64_t>(values.size());
-    return initializer(fmt::format("integers.{}", fmt::join(values, ".")), kInt64Type, {&count, 1},
-                       {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)});
+    return initializer(
+        name_of_integers(values), kInt64Type, {&count, 1},
+        {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)});
   }
 
   // Under a name that is taken already lie the same values.
@@ -239,9 +241,9 @@ std::string write_onnx(const std::filesystem::path& path, const ModelWeights& we
   model.integer(field::kModelIrVersion, kIrVersion);
   model.bytes(field::kModelProducer, "stemfabric").bytes(field::kModelProducerVersion, version());
   model.message(field::kModelGraph, graph.finished());
-  model.message(field::kModelOpset, ProtobufMessage()
-                                        .bytes(field::kOpsetDomain, "")
-                                        .integer(field::kOpsetVersion, kOpset));
+  model.message(
+      field::kModelOpset,
+      ProtobufMessage().bytes(field::kOpsetDomain, "").integer(field::kOpsetVersion, kOpset));
   model.message(field::kModelMetadata,
                 ProtobufMessage().bytes(1, "stemfabric").bytes(2, graph_metadata(weights)));
   const std::string& bytes = model.encoded();

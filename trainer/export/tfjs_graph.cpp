@@ -1,7 +1,5 @@
 #include "trainer/export/tfjs_graph.h"
 
-#include <fmt/ranges.h>
-
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -48,7 +46,8 @@ class TfjsGraph final : public GraphBuilder {
     append("PlaceholderWithDefault", {all},
            {{"dtype", float_type()}, {"shape", {{"shape", shape_message({-1, -1})}}}}, kGraphMask);
     enter("sizes");
-    const Value shape = node("Shape", {kGraphFeatures}, {{"T", float_type()}, {"out_type", int_type()}});
+    const Value shape =
+        node("Shape", {kGraphFeatures}, {{"T", float_type()}, {"out_type", int_type()}});
     samples_and_tokens_ = strided_slice(shape, 0, 2);
     tokens_ = strided_slice(shape, 1, 2);
   }
@@ -89,8 +88,8 @@ class TfjsGraph final : public GraphBuilder {
         reduced("Mean", node("SquaredDifference", {rows, mean}, {{"T", float_type()}}));
     const Value rstd = node("Rsqrt", {binary(GraphBinary::kAdd, variance, scalar(epsilon))},
                             {{"T", float_type()}});
-    const Value normed = binary(GraphBinary::kMultiply,
-                                binary(GraphBinary::kSubtract, rows, mean), rstd);
+    const Value normed =
+        binary(GraphBinary::kMultiply, binary(GraphBinary::kSubtract, rows, mean), rstd);
     return binary(GraphBinary::kAdd, binary(GraphBinary::kMultiply, normed, gamma), beta);
   }
 
@@ -153,8 +152,7 @@ class TfjsGraph final : public GraphBuilder {
   Json input_shape() const { return shape_message({-1, -1, config_.input_dim}); }
 
   Value integers(const std::vector<int64_t>& values) {
-    return int_weight(fmt::format("integers.{}", fmt::join(values, ".")),
-                      {static_cast<int64_t>(values.size())}, values);
+    return int_weight(name_of_integers(values), {static_cast<int64_t>(values.size())}, values);
   }
   Value integer(int64_t value) { return int_weight(fmt::format("integer.{}", value), {}, {value}); }
 
@@ -213,7 +211,8 @@ class TfjsGraph final : public GraphBuilder {
     return reshaped(rows, shape);
   }
   Value transposed(const Value& x) {  // tokens and heads change places
-    return node("Transpose", {x, integers({0, 2, 1, 3})}, {{"T", float_type()}, {"Tperm", int_type()}});
+    return node("Transpose", {x, integers({0, 2, 1, 3})},
+                {{"T", float_type()}, {"Tperm", int_type()}});
   }
   Value reduced(const char* operation, const Value& x) {
     return node(operation, {x, integers({-1})},
@@ -226,7 +225,8 @@ class TfjsGraph final : public GraphBuilder {
                  {"adj_y", bool_attribute(transpose_b)}});
   }
 
-  Value node(const std::string& operation, const std::vector<Value>& inputs, const Json& attributes) {
+  Value node(const std::string& operation, const std::vector<Value>& inputs,
+             const Json& attributes) {
     std::string name = fmt::format("{}/{}", scope_, operation);
     const int earlier = used_[name]++;
     if (earlier > 0) {

@@ -1,7 +1,5 @@
 #include "trainer/export/evaluator/array.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -52,9 +50,8 @@ Array picked(const Array& x, const Sizes& shape, const Sizes& strides, int64_t s
     });
   } else {
     out.values.reserve(count);
-    walk(shape, strides, start, [&](int64_t place) {
-      out.values.push_back(x.values[static_cast<std::size_t>(place)]);
-    });
+    walk(shape, strides, start,
+         [&](int64_t place) { out.values.push_back(x.values[static_cast<std::size_t>(place)]); });
   }
   return out;
 }
@@ -118,7 +115,14 @@ void multiply(const float* a, const float* b, float* c, int64_t n, int64_t k, in
 
 }  // namespace
 
-std::string to_string(const Sizes& sizes) { return fmt::format("[{}]", fmt::join(sizes, ", ")); }
+std::string to_string(const Sizes& sizes) {
+  std::string text = "[";
+  for (const int64_t size : sizes) {
+    text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);
+  }
+  text += ']';
+  return text;
+}
 
 int64_t elements_of(const Sizes& sizes) {
   int64_t count = 1;
@@ -152,10 +156,8 @@ Array Array::of_integers(Sizes shape, std::vector<int64_t> values) {
   if (elements_of(shape) != static_cast<int64_t>(values.size())) {
     throw InputError("{} values for the shape {}", values.size(), to_string(shape));
   }
-  return {.shape = std::move(shape),
-          .values = {},
-          .integers = std::move(values),
-          .is_integer = true};
+  return {
+      .shape = std::move(shape), .values = {}, .integers = std::move(values), .is_integer = true};
 }
 
 Array map(const Array& x, const std::function<float(float)>& f) {
@@ -218,8 +220,7 @@ Array mean(const Array& x) {
 Array layer_norm(const Array& x, const Array& gamma, const Array& beta, float epsilon) {
   const Array centred = combine(x, mean(x), std::minus<>());
   const Array variance = mean(map(centred, [](float v) { return v * v; }));
-  const Array deviation =
-      map(variance, [epsilon](float v) { return std::sqrt(v + epsilon); });
+  const Array deviation = map(variance, [epsilon](float v) { return std::sqrt(v + epsilon); });
   const Array normed = combine(centred, deviation, std::divides<>());
   return combine(combine(normed, gamma, std::multiplies<>()), beta, std::plus<>());
 }
@@ -295,8 +296,8 @@ Array slice(const Array& x, const Sizes& begin, const Sizes& size) {
   int64_t start = 0;
   bool inside = begin.size() == x.shape.size() && size.size() == x.shape.size();
   for (std::size_t i = 0; inside && i < x.shape.size(); ++i) {
-    inside = begin[i] >= 0 && size[i] >= 0 && begin[i] <= x.shape[i] &&
-             size[i] <= x.shape[i] - begin[i];
+    inside =
+        begin[i] >= 0 && size[i] >= 0 && begin[i] <= x.shape[i] && size[i] <= x.shape[i] - begin[i];
     start += begin[i] * strides[i];
   }
   if (!inside) {
@@ -310,8 +311,8 @@ Array concatenate(const std::vector<const Array*>& parts, int64_t axis) {
   if (parts.empty()) {
     throw InputError("nothing to concatenate");
   }
-  Array out{.shape = parts[0]->shape, .values = {}, .integers = {},
-            .is_integer = parts[0]->is_integer};
+  Array out{
+      .shape = parts[0]->shape, .values = {}, .integers = {}, .is_integer = parts[0]->is_integer};
   const std::size_t at = axis_of(axis, out.shape.size());
   out.shape[at] = 0;
   for (const Array* part : parts) {
@@ -328,8 +329,8 @@ Array concatenate(const std::vector<const Array*>& parts, int64_t axis) {
   const Sizes outer(out.shape.begin(), out.shape.begin() + static_cast<std::ptrdiff_t>(at));
   for (int64_t row = 0; row < elements_of(outer); ++row) {
     for (const Array* part : parts) {
-      const int64_t run = elements_of({part->shape.begin() + static_cast<std::ptrdiff_t>(at),
-                                       part->shape.end()});
+      const int64_t run =
+          elements_of({part->shape.begin() + static_cast<std::ptrdiff_t>(at), part->shape.end()});
       const auto append = [row, run](const auto& from, auto& to) {
         to.insert(to.end(), from.begin() + row * run, from.begin() + (row + 1) * run);
       };

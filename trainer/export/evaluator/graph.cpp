@@ -6,8 +6,7 @@ namespace stemfabric::evaluator {
 namespace {
 
 template <typename T>
-const T& attribute_of(const Node& node, const std::map<std::string, T>& attributes,
-                      const std::string& name) {
+const T& attribute_of(const std::map<std::string, T>& attributes, const std::string& name) {
   const auto found = attributes.find(name);
   if (found == attributes.end()) {
     throw InputError("the attribute '{}' is missing", name);
@@ -18,7 +17,7 @@ const T& attribute_of(const Node& node, const std::map<std::string, T>& attribut
 }  // namespace
 
 const Sizes& Node::integers_of(const std::string& attribute) const {
-  return attribute_of(*this, integers, attribute);
+  return attribute_of(integers, attribute);
 }
 
 int64_t Node::integer_of(const std::string& attribute) const {
@@ -33,9 +32,7 @@ int64_t Node::integer_or(const std::string& attribute, int64_t otherwise) const 
   return integers.contains(attribute) ? integer_of(attribute) : otherwise;
 }
 
-float Node::float_of(const std::string& attribute) const {
-  return attribute_of(*this, floats, attribute);
-}
+float Node::float_of(const std::string& attribute) const { return attribute_of(floats, attribute); }
 
 void check_count(const Node& node, const Operands& operands, std::size_t least, std::size_t most) {
   if (operands.size() < least || operands.size() > most) {

@@ -387,8 +387,7 @@ void check_feed(const TfjsModel& model, const std::string& name, const Array& fe
 StemOutputs evaluate(const TfjsModel& model, const Array& features, const Array& mask) {
   check_feed(model, "stem_features", features);
   check_feed(model, "mask", mask);
-  auto values =
-      run(model.graph, tfjs_operations(), {{"stem_features", features}, {"mask", mask}});
+  auto values = run(model.graph, tfjs_operations(), {{"stem_features", features}, {"mask", mask}});
   StemOutputs outputs;
   for (const auto& [key, node] : model.outputs) {
     outputs[key] = values.at(node);

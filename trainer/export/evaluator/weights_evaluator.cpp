@@ -1,8 +1,8 @@
 // The formulas of docs/model.md, step by step, on weights that were read from a file.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -245,9 +245,13 @@ Formula read_keras_h5(const std::filesystem::path& path) {
       throw InputError("the layer '{}' belongs to no model of ours", layer);
     }
     for (const std::string& name : file.read_attribute_list("/" + layer, "weight_names")) {
-      const std::string kind = name.substr(layer.size(), name.size() - layer.size() - 2);
+      if (!name.starts_with(layer + "/") || !name.ends_with(":0")) {
+        throw InputError("the weights '{}' of layer '{}' are not named as Keras names them", name,
+                         layer);
+      }
+      const std::string kind = name.substr(layer.size() + 1, name.size() - layer.size() - 3);
       const std::string parameter =
-          *prefix == "pos" ? *prefix : fmt::format("{}.{}", *prefix, kind.substr(1));
+          *prefix == "pos" ? *prefix : fmt::format("{}.{}", *prefix, kind);
       model.parameters[parameter] = array_of(file.read_dataset("/" + layer + "/" + name).view());
     }
   }
@@ -291,6 +295,12 @@ Evaluator evaluator_of(const std::filesystem::path& path,
         throw InputError("{}: {}", path.string(), error.what());
       }
     };
+  } catch (const InputError& error) {
+    const std::string_view text = error.what();
+    if (text.starts_with(path.string())) {
+      throw;  // of the reader, which names the file
+    }
+    throw InputError("{}: {}", path.string(), text);
   } catch (const Json::exception& error) {
     throw InputError("{}: its configuration cannot be read: {}", path.string(), error.what());
   }
