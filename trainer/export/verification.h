@@ -21,6 +21,11 @@ inline constexpr int64_t kLongestVerified = 256;
 // padding; two samples as long as the model takes (at most kLongestVerified), one with padding.
 class ExportReference {
  public:
+  struct Case {
+    evaluator::Array features, mask;
+    evaluator::StemOutputs expected;
+  };
+
   // `trained` must take three samples of kLongestVerified tokens or as many as it can.
   explicit ExportReference(const TrainedModel& trained);
 
@@ -28,12 +33,9 @@ class ExportReference {
   // kExportTolerance counts. NumericError that names `file`, stem and place if it is above the
   // tolerance or not a number; InputError for outputs that are missing or of another shape.
   double agreement(const std::string& file, const evaluator::Evaluator& evaluate) const;
+  const std::vector<Case>& cases() const { return cases_; }
 
  private:
-  struct Case {
-    evaluator::Array features, mask;
-    evaluator::StemOutputs expected;
-  };
   std::vector<Case> cases_;
 };
 

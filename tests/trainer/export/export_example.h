@@ -104,8 +104,8 @@ inline std::filesystem::path write_export_example(const TempDir& dir, const Expo
     block[i] += 0.3F * export_random(1, static_cast<int64_t>(i));
   }
   for (int64_t i = 0; i < config.depth; ++i) {
-    const TensorView kernel = ParameterTable::view(
-        table.find(fmt::format("blocks.{}.attn.q.kernel", i)), block.data());
+    const TensorView kernel =
+        ParameterTable::view(table.find(fmt::format("blocks.{}.attn.q.kernel", i)), block.data());
     for (int64_t row = 0; row < config.dim; ++row) {
       for (int64_t column = 0; column < config.dim; ++column) {
         kernel.as<float>()[row * kernel.stride(0) + column] *= query_gain;

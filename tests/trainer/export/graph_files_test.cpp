@@ -132,8 +132,7 @@ TEST(GraphFile, LargeWeightsAreCutIntoShards) {
   EXPECT_EQ(model["weightsManifest"][0]["paths"].dump(),
             R"(["group1-shard1of2.bin","group1-shard2of2.bin"])");
   EXPECT_EQ(std::filesystem::file_size(written.dir / "tfjs/group1-shard1of2.bin"), 4194304U);
-  EXPECT_NO_THROW(
-      evaluator::open_tfjs(written.dir / "tfjs")(features(1, 2), mask_of(1, 2, 2)));
+  EXPECT_NO_THROW(evaluator::open_tfjs(written.dir / "tfjs")(features(1, 2), mask_of(1, 2, 2)));
 }
 
 TEST(GraphFile, MetadataTellsTheModel) {
@@ -166,8 +165,8 @@ class SeededFaults : public testing::Test {
   }
   void expect_seen(const Evaluator& evaluate, const std::string& name) {
     EXPECT_THAT([&] { reference_->agreement("file", evaluate); },
-                testing::Throws<NumericError>(testing::Property(
-                    &NumericError::what, HasSubstr("but the trainer's is"))))
+                testing::Throws<NumericError>(
+                    testing::Property(&NumericError::what, HasSubstr("but the trainer's is"))))
         << name;
   }
 
@@ -186,11 +185,13 @@ TEST_F(SeededFaults, OfTfjsAreSeen) {
            {"no relu", R"("op":"Relu")", R"("op":"Identity")"},
            {"mean and statistics swapped", R"("input":["input/Reshape","input.mean"])",
             R"("input":["input.mean","input/Reshape"])"},
-           {"keys for queries", R"("input":["blocks.1.attn/Transpose","blocks.1.attn/Transpose_1"])",
+           {"keys for queries",
+            R"("input":["blocks.1.attn/Transpose","blocks.1.attn/Transpose_1"])",
             R"("input":["blocks.1.attn/Transpose_1","blocks.1.attn/Transpose"])"},
            {"another block's norm", R"("blocks.0.ln1.gamma"],"attr")",
             R"("blocks.1.ln1.gamma"],"attr")"},
-           {"no mask behind the function", R"("input":["blocks.0.attn/AddV2_3","mask/ExpandDims_1"])",
+           {"no mask behind the function",
+            R"("input":["blocks.0.attn/AddV2_3","mask/ExpandDims_1"])",
             R"("input":["blocks.0.attn/AddV2_3","scalar.1"])"},
            {"another stem", R"("name":"drums:0")", R"("name":"bass:0")"},
            {"another coefficient", R"("blocks.0.attn/Softmax_1","scalar.0.4"])",
@@ -209,12 +210,22 @@ TEST_F(SeededFaults, OfTfjsAreSeen) {
 
 TEST_F(SeededFaults, OfOnnxAreSeen) {
   const std::string bytes = read_text_file(written_.dir / "m.onnx");
-  for (const Fault& fault : std::vector<Fault>{
-           {"a relu for a tanh", "\x22\x04Tanh", "\x22\x04Relu"},
-           {"a difference for a sum", "\x22\x03" "Add", "\x22\x03Sub"},
-           {"another block's weights", "\x0a\x16" "blocks.0.attn.q.kernel",
-            "\x0a\x16" "blocks.1.attn.q.kernel"},
-           {"another norm", "\x0a\x12" "blocks.0.ln2.gamma", "\x0a\x12" "blocks.0.ln1.gamma"}}) {
+  for (const Fault& fault :
+       std::vector<Fault>{{"a relu for a tanh", "\x22\x04Tanh", "\x22\x04Relu"},
+                          {"a difference for a sum",
+                           "\x22\x03"
+                           "Add",
+                           "\x22\x03Sub"},
+                          {"another block's weights",
+                           "\x0a\x16"
+                           "blocks.0.attn.q.kernel",
+                           "\x0a\x16"
+                           "blocks.1.attn.q.kernel"},
+                          {"another norm",
+                           "\x0a\x12"
+                           "blocks.0.ln2.gamma",
+                           "\x0a\x12"
+                           "blocks.0.ln1.gamma"}}) {
     write_text_file(written_.dir / "m.onnx", replaced_once(bytes, fault));
     expect_seen(evaluator::open_onnx(written_.dir / "m.onnx"), fault.name);
   }
