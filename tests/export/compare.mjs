@@ -9,7 +9,15 @@ export function loader(modules) {
   return createRequire(path.join(path.resolve(modules), 'here.js'));
 }
 
-export function readCases(file) {
+// The pairs of model and file of cases behind the first argument.
+export function models(args) {
+  const pairs = [];
+  for (let i = 1; i + 1 < args.length; i += 2) pairs.push([args[i], readCases(args[i + 1])]);
+  if (pairs.length === 0) throw new Error('no models given');
+  return pairs;
+}
+
+function readCases(file) {
   const cases = JSON.parse(fs.readFileSync(file, 'utf8'));
   if (cases.length === 0) throw new Error(`${file}: no cases`);
   return cases;

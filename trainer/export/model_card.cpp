@@ -111,10 +111,16 @@ std::string text_of(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+// An empty object where there is none.
+Json object_in(const Json& json, const std::string& key) {
+  const Json value = json.is_object() ? json.value(key, Json()) : Json();
+  return value.is_object() ? value : Json::object();
+}
+
 std::string row(const std::string& name, const Json& metrics) {
   std::string line = fmt::format("| {} |", name);
   for (const char* score : kScores) {
-    const Json value = metrics.is_object() ? metrics.value(score, Json()) : Json();
+    const Json value = metrics.value(score, Json());
     line += value.is_number() ? fmt::format(" {:.2f} |", value.get<double>()) : " – |";
   }
   line += '\n';
@@ -126,24 +132,24 @@ std::string evaluation_section(const Json& evaluation) {
     return "## Scores\n\nNo evaluation of these weights was at hand.\n\n";
   }
   std::string text = "## Scores\n\n";
-  const Json data = evaluation.value("data", Json::object());
+  const Json data = object_in(evaluation, "data");
   text += fmt::format("Split `{}`, {} records, data hash `{}`.\n\n",
-                      text_of(data.value("split", Json("unknown"))),
-                      text_of(data.value("records", Json())), text_of(data.value("hash", Json())));
+                      text_of(data.value("split", Json())), text_of(data.value("records", Json())),
+                      text_of(data.value("hash", Json())));
   text += "| stem | SDR | SIR | SAR | overall |\n|---|---|---|---|---|\n";
+  const Json stems = object_in(evaluation, "stemMetrics");
   for (const std::string_view stem : kStemNames) {
-    text += row(std::string(stem),
-                evaluation.at("stemMetrics").value(std::string(stem), Json::object()));
+    text += row(std::string(stem), object_in(stems, std::string(stem)));
   }
-  text += row("all", evaluation.value("aggregateMetrics", Json::object()));
-  text += row("mixture as the estimate", evaluation.value("baselines", Json::object())
-                                             .value("mixture", Json::object())
-                                             .value("aggregateMetrics", Json::object()));
+  text += row("all", object_in(evaluation, "aggregateMetrics"));
+  const Json mixture = object_in(object_in(evaluation, "baselines"), "mixture");
+  text += row("mixture as the estimate", object_in(mixture, "aggregateMetrics"));
   if (evaluation.contains("note")) {
     text += fmt::format("\n{}\n", text_of(evaluation["note"]));
   }
   text += "\nDefinitions:\n\n";
-  for (const auto& [name, definition] : evaluation.value("definitions", Json::object()).items()) {
+  const Json definitions = object_in(evaluation, "definitions");
+  for (const auto& [name, definition] : definitions.items()) {
     text += fmt::format("- {}: {}\n", name, text_of(definition));
   }
   text += '\n';

@@ -54,6 +54,8 @@ class ModelGraph {
   Value multiply(const Value& a, const Value& b) {
     return graph_.binary(GraphBinary::kMultiply, a, b);
   }
+  // Each value is made in a statement of its own where another is made beside it: arguments have no
+  // order in C++, and names of nodes count.
   Value scaled(double factor, const Value& x) {
     return multiply(x, graph_.scalar(static_cast<float>(factor)));
   }
@@ -75,13 +77,15 @@ class ModelGraph {
 
   Value dense(const std::string& layer, const Value& x) {
     graph_.enter(layer);
-    return add(graph_.product(x, parameter(layer + ".kernel")), parameter(layer + ".bias"));
+    const Value y = graph_.product(x, parameter(layer + ".kernel"));
+    return add(y, parameter(layer + ".bias"));
   }
 
   Value norm(const std::string& layer, const Value& x) {
     graph_.enter(layer);
-    return graph_.layer_norm(x, parameter(layer + ".gamma"), parameter(layer + ".beta"),
-                             static_cast<float>(config_.norm_epsilon));
+    const Value gamma = parameter(layer + ".gamma");
+    const Value beta = parameter(layer + ".beta");
+    return graph_.layer_norm(x, gamma, beta, static_cast<float>(config_.norm_epsilon));
   }
 
   Value embed() {
@@ -89,8 +93,8 @@ class ModelGraph {
     Value x = graph_.features();
     const InputStatistics& statistics = weights_.statistics();
     if (!statistics.mean.empty()) {
-      x = multiply(subtract(x, vector("input.mean", statistics.mean)),
-                   vector("input.scale", statistics.scale));
+      x = subtract(x, vector("input.mean", statistics.mean));
+      x = multiply(x, vector("input.scale", statistics.scale));
     }
     Value z = dense("input", x);
     if (config_.positions == "learned") {
@@ -125,8 +129,12 @@ class ModelGraph {
     const int64_t pairs = config_.dim / config_.heads / 2;
     const Value a = graph_.columns(heads, 0, pairs);
     const Value b = graph_.columns(heads, pairs, pairs);
-    return graph_.beside(subtract(multiply(a, cosines_), multiply(b, sines_)),
-                         add(multiply(b, cosines_), multiply(a, sines_)));
+    const Value a_cosine = multiply(a, cosines_);
+    const Value a_sine = multiply(a, sines_);
+    const Value b_cosine = multiply(b, cosines_);
+    const Value b_sine = multiply(b, sines_);
+    const Value left = subtract(a_cosine, b_sine);
+    return graph_.beside(left, add(b_cosine, a_sine));
   }
 
   // G of the header from A = softmax of the scores.
@@ -138,10 +146,10 @@ class ModelGraph {
     const Value first = c.activation == "superposition_centered"
                             ? graph_.unary(GraphUnary::kTanh, scaled(0.5, a))
                             : graph_.unary(GraphUnary::kSigmoid, a);
-    const Value bounded =
-        add(scaled(c.alpha, first), scaled(c.beta, graph_.unary(GraphUnary::kTanh, a)));
+    const Value sigmoid_part = scaled(c.alpha, first);
+    const Value tanh_part = scaled(c.beta, graph_.unary(GraphUnary::kTanh, a));
     const Value inner = scaled(c.gamma, graph_.softmax(add(a, masked_score_)));
-    const Value g = multiply(add(bounded, inner), mask_);
+    const Value g = multiply(add(add(sigmoid_part, tanh_part), inner), mask_);
     if (c.activation != "superposition_normalized") {
       return g;
     }
@@ -154,11 +162,13 @@ class ModelGraph {
     const Value k = dense(layer + "k", x);
     const Value v = dense(layer + "v", x);
     graph_.enter(block + "attn");
-    const Value scores =
-        graph_.scores(rotated(graph_.split_heads(q)), rotated(graph_.split_heads(k)));
+    const Value q_heads = rotated(graph_.split_heads(q));
+    const Value k_heads = rotated(graph_.split_heads(k));
+    const Value v_heads = graph_.split_heads(v);
+    const Value scores = graph_.scores(q_heads, k_heads);
     const double columns = static_cast<double>(config_.dim / config_.heads);
     const Value a = graph_.softmax(add(scaled(1.0 / std::sqrt(columns), scores), masked_score_));
-    const Value context = graph_.weighted(attention_function(a), graph_.split_heads(v));
+    const Value context = graph_.weighted(attention_function(a), v_heads);
     return dense(layer + "o", graph_.join_heads(context));
   }
 
@@ -169,9 +179,10 @@ class ModelGraph {
   void head(const std::string& stem, const Value& z) {
     const std::string layer = fmt::format("heads.{}.", stem);
     const Value r = graph_.unary(GraphUnary::kRelu, dense(layer + "hidden", z));
-    const Value bounded = add(scaled(0.4, graph_.unary(GraphUnary::kSigmoid, r)),
-                              scaled(0.4, graph_.unary(GraphUnary::kTanh, r)));
-    graph_.output(stem, dense(layer + "out", add(bounded, scaled(0.2, r))));
+    const Value sigmoid_part = scaled(0.4, graph_.unary(GraphUnary::kSigmoid, r));
+    const Value tanh_part = scaled(0.4, graph_.unary(GraphUnary::kTanh, r));
+    const Value relu_part = scaled(0.2, r);
+    graph_.output(stem, dense(layer + "out", add(add(sigmoid_part, tanh_part), relu_part)));
   }
 
   const ModelWeights& weights_;

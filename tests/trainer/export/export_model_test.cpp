@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
@@ -61,7 +63,7 @@ TEST_P(Export, EveryFormatAgreesWithTheTrainer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, Export, testing::ValuesIn(test::export_variants()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 TEST(ExportModel, WhatKerasCannotExpressIsRefusedInWords) {
   const TempDir dir;
@@ -249,8 +251,9 @@ Json to_json(const evaluator::Array& array) {
 std::string cases_json(const std::filesystem::path& weights) {
   const ExecutionContext ctx({.threads = 1});
   const TrainedModel trained = test::open_export_example(ctx, weights);
+  const ExportReference reference(trained);
   Json cases = Json::array();
-  for (const ExportReference::Case& one : ExportReference(trained).cases()) {
+  for (const ExportReference::Case& one : reference.cases()) {
     Json outputs;
     for (const auto& [stem, array] : one.expected) {
       outputs[stem] = to_json(array);
@@ -262,29 +265,33 @@ std::string cases_json(const std::filesystem::path& weights) {
   return cases.dump();
 }
 
-class RealRuntimes : public testing::TestWithParam<ExportVariant> {};
-
-TEST_P(RealRuntimes, Agree) {
+TEST(RealRuntimes, AgreeWithTheTrainer) {
   if (node_modules().empty()) {
     GTEST_SKIP() << "STEMFABRIC_NODE_MODULES does not name a folder with @tensorflow/tfjs and "
                     "onnxruntime-node; see docs/export.md";
   }
   const TempDir dir;
-  const auto weights = test::write_export_example(dir, GetParam());
-  export_to(dir / "x", weights, {ExportFormat::kTfjs, ExportFormat::kOnnx});
-  write_text_file(dir / "cases.json", cases_json(weights));
-  const std::filesystem::path scripts = test::data_dir() / "../export";
-  for (const auto& [script, model] :
-       {std::pair{"check_tfjs.mjs", "x/tfjs"}, {"check_onnx.mjs", "x/model.onnx"}}) {
-    const auto result =
-        test::run_process({"/usr/bin/env", "node", (scripts / script).string(), node_modules(),
-                           (dir / model).string(), (dir / "cases.json").string()});
+  std::vector<std::string> tfjs;
+  std::vector<std::string> onnx;
+  for (const ExportVariant& variant : test::export_variants()) {
+    const auto weights = test::write_export_example(dir, variant);
+    const std::filesystem::path folder = dir / variant.name;
+    export_to(folder, weights, {ExportFormat::kTfjs, ExportFormat::kOnnx});
+    const std::string cases = (dir / (variant.name + ".json")).string();
+    write_text_file(cases, cases_json(weights));
+    tfjs.insert(tfjs.end(), {(folder / "tfjs").string(), cases});
+    onnx.insert(onnx.end(), {(folder / "model.onnx").string(), cases});
+  }
+  for (const auto& [script, models] :
+       {std::pair{"check_tfjs.mjs", tfjs}, {"check_onnx.mjs", onnx}}) {
+    std::vector<std::string> command = {
+        "/usr/bin/env", "node", (test::data_dir() / "../export" / script).string(), node_modules()};
+    command.insert(command.end(), models.begin(), models.end());
+    const auto result = test::run_process(command);
     EXPECT_EQ(result.status, 0) << script << "\n" << result.out << result.err;
+    std::cout << result.out;
   }
 }
-
-INSTANTIATE_TEST_SUITE_P(Variants, RealRuntimes, testing::ValuesIn(test::export_variants()),
-                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace stemfabric
