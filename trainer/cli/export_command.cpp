@@ -58,11 +58,12 @@ void add_export_command(CLI::App& app, Run& run) {
       ->required();
   command
       ->add_option("--evaluation", options->evaluation,
-                   "Scores for the model card: an evaluation_report.json of these weights; without "
-                   "it, that of the run")
-      ->type_name("FILE");
+                   "Scores for the model card: an evaluation_report.json of these weights")
+      ->type_name("FILE")
+      ->default_str("that of the run, if any");
   command->add_option("--licence", options->licence, "Licence of the weights, for the model card")
-      ->type_name("TEXT");
+      ->type_name("TEXT")
+      ->default_str("not stated");
   command->callback([&run, options] { run = [options] { return run_export(*options); }; });
 }
 
