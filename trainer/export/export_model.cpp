@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 #include <sstream>
 
 #include "runtime/core/check.h"
@@ -65,6 +64,18 @@ const Format& format_of(ExportFormat format) {
 }
 
 // Replacing a folder must not cost anybody a file that no export wrote.
+void check_ours(const fs::path& output_dir, const fs::path& folder,
+                bool (*is_ours)(const std::string&)) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!is_ours(entry.path().filename().string())) {
+      throw UsageError(
+          "{} holds {}, which no export wrote; give --output-dir a new folder, an empty one, or "
+          "that of an earlier export",
+          output_dir.string(), fs::relative(entry.path(), output_dir).string());
+    }
+  }
+}
+
 void check_target(const fs::path& output_dir) {
   std::error_code error;
   if (!fs::exists(output_dir, error)) {
@@ -73,17 +84,15 @@ void check_target(const fs::path& output_dir) {
   if (!fs::is_directory(output_dir, error)) {
     throw UsageError("{} is no folder; give --output-dir another name", output_dir.string());
   }
-  std::set<std::string> ours = {"model_card.md", "model_card.json"};
-  for (const Format& format : kFormats) {
-    ours.insert(format.target);
-  }
-  for (const auto& entry : fs::directory_iterator(output_dir)) {
-    if (!ours.contains(entry.path().filename().string())) {
-      throw UsageError(
-          "{} holds {}, which no export wrote; give --output-dir a new folder, an empty one, or "
-          "that of an earlier export",
-          output_dir.string(), entry.path().filename().string());
-    }
+  check_ours(output_dir, output_dir, [](const std::string& name) {
+    return name == "model_card.md" || name == "model_card.json" ||
+           std::ranges::any_of(kFormats, [&](const Format& one) { return name == one.target; });
+  });
+  const fs::path tfjs = output_dir / format_of(ExportFormat::kTfjs).target;
+  if (fs::is_directory(tfjs, error)) {
+    check_ours(output_dir, tfjs, [](const std::string& name) {
+      return name == "model.json" || name.starts_with("group1-shard");
+    });
   }
 }
 

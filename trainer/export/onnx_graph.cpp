@@ -234,7 +234,7 @@ class OnnxGraph final : public GraphBuilder {
 
 }  // namespace
 
-std::string write_onnx(const std::filesystem::path& path, const ModelWeights& weights) {
+void write_onnx(const std::filesystem::path& path, const ModelWeights& weights) {
   OnnxGraph graph(weights.config());
   build_model_graph(weights, graph);
   ProtobufMessage model;
@@ -253,7 +253,6 @@ std::string write_onnx(const std::filesystem::path& path, const ModelWeights& we
         path.string(), bytes.size());
   }
   write_text_file(path, bytes);
-  return sha256_hex(bytes);
 }
 
 }  // namespace stemfabric

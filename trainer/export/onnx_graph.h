@@ -7,14 +7,13 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
 
 #include "trainer/export/model_weights.h"
 
 namespace stemfabric {
 
-// Atomic; equal weights give equal bytes. Returns the file's SHA-256. InputError if the model is
-// too large for such a file (2 GiB).
-std::string write_onnx(const std::filesystem::path& path, const ModelWeights& weights);
+// Atomic; equal weights give equal bytes. InputError if the model is too large for such a file
+// (2 GiB).
+void write_onnx(const std::filesystem::path& path, const ModelWeights& weights);
 
 }  // namespace stemfabric

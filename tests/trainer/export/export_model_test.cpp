@@ -114,6 +114,9 @@ TEST(ExportModel, FoldersWithOtherFilesAreLeftAlone) {
   make_directories(dir / "x");
   write_text_file(dir / "x/thesis.txt", "years of work");
   EXPECT_THAT([&] { export_to(dir / "x", weights); }, throws_with<UsageError>({"thesis.txt"}));
+  make_directories(dir / "z/tfjs");
+  write_text_file(dir / "z/tfjs/thesis.txt", "years of work");
+  EXPECT_THAT([&] { export_to(dir / "z", weights); }, throws_with<UsageError>({"tfjs/thesis.txt"}));
   EXPECT_THAT([&] { export_to(dir / "w.safetensors", weights); },
               throws_with<UsageError>({"is no folder"}));
   export_to(dir / "y", weights, {ExportFormat::kSafetensors});

@@ -160,6 +160,11 @@ Array Array::of_integers(Sizes shape, std::vector<int64_t> values) {
       .shape = std::move(shape), .values = {}, .integers = std::move(values), .is_integer = true};
 }
 
+float relu(float x) { return x < 0.0F ? 0.0F : x; }
+float sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
+float hyperbolic_tangent(float x) { return std::tanh(x); }
+float larger(float a, float b) { return std::max(a, b); }
+
 Array map(const Array& x, const std::function<float(float)>& f) {
   check_floats(x);
   Array out = x;

@@ -33,6 +33,11 @@ int64_t elements_of(const Sizes& sizes);
 // −1 is the last one.
 std::size_t axis_of(int64_t axis, std::size_t rank);
 
+float relu(float x);  // NaN stays
+float sigmoid(float x);
+float hyperbolic_tangent(float x);
+float larger(float a, float b);
+
 Array map(const Array& x, const std::function<float(float)>& f);
 // Sizes of 1 and missing leading sizes are stretched, as in NumPy.
 Array combine(const Array& a, const Array& b, const std::function<float(float, float)>& f);

@@ -40,6 +40,21 @@ void check_count(const Node& node, const Operands& operands, std::size_t least, 
   }
 }
 
+void add_unary(Operations& table, const std::string& name, float (*f)(float)) {
+  table[name] = [f](const Node& node, const Operands& in) {
+    check_count(node, in, 1, 1);
+    return map(*in[0], f);
+  };
+}
+
+void add_binary(Operations& table, const std::string& name,
+                const std::function<float(float, float)>& f) {
+  table[name] = [f](const Node& node, const Operands& in) {
+    check_count(node, in, 2, 2);
+    return combine(*in[0], *in[1], f);
+  };
+}
+
 namespace {
 
 class Execution {

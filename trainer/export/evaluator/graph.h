@@ -37,6 +37,11 @@ using Operations = std::map<std::string, std::function<Array(const Node&, const 
 // Throws unless the node has so many inputs.
 void check_count(const Node& node, const Operands& operands, std::size_t least, std::size_t most);
 
+// An operation on each element of one array, or of two.
+void add_unary(Operations& table, const std::string& name, float (*f)(float));
+void add_binary(Operations& table, const std::string& name,
+                const std::function<float(float, float)>& f);
+
 // The graph's outputs for these inputs. Intermediate results are dropped after their last use.
 // InputError that names the node where it fails: an unknown operation, an input that is not there,
 // shapes that do not fit.

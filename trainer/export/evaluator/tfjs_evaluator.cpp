@@ -252,36 +252,20 @@ void check_last_axis(const Node& node, const Operands& in) {
   }
 }
 
-float relu(float x) { return x < 0.0F ? 0.0F : x; }  // NaN stays
-float sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
-float tangent(float x) { return std::tanh(x); }
 float reciprocal_root(float x) { return 1.0F / std::sqrt(x); }
-float larger(float a, float b) { return std::max(a, b); }
 float squared_difference(float a, float b) { return (a - b) * (a - b); }
 
 Operations element_operations() {
   Operations table;
-  const auto unary = [&](const char* name, float (*f)(float)) {
-    table[name] = [f](const Node& node, const Operands& in) {
-      check_count(node, in, 1, 1);
-      return map(*in[0], f);
-    };
-  };
-  const auto binary = [&](const char* name, const std::function<float(float, float)>& f) {
-    table[name] = [f](const Node& node, const Operands& in) {
-      check_count(node, in, 2, 2);
-      return combine(*in[0], *in[1], f);
-    };
-  };
-  unary("Relu", relu);
-  unary("Sigmoid", sigmoid);
-  unary("Tanh", tangent);
-  unary("Rsqrt", reciprocal_root);
-  binary("AddV2", std::plus<>());
-  binary("Sub", std::minus<>());
-  binary("Mul", std::multiplies<>());
-  binary("RealDiv", std::divides<>());
-  binary("SquaredDifference", squared_difference);
+  add_unary(table, "Relu", relu);
+  add_unary(table, "Sigmoid", sigmoid);
+  add_unary(table, "Tanh", hyperbolic_tangent);
+  add_unary(table, "Rsqrt", reciprocal_root);
+  add_binary(table, "AddV2", std::plus<>());
+  add_binary(table, "Sub", std::minus<>());
+  add_binary(table, "Mul", std::multiplies<>());
+  add_binary(table, "RealDiv", std::divides<>());
+  add_binary(table, "SquaredDifference", squared_difference);
   table["Identity"] = [](const Node& node, const Operands& in) {
     check_count(node, in, 1, 1);
     return *in[0];

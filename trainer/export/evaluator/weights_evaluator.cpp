@@ -41,8 +41,6 @@ struct Formula {
   }
 };
 
-float relu(float x) { return x < 0.0F ? 0.0F : x; }
-float sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
 float quantum(float r) { return 0.4F * sigmoid(r) + 0.4F * std::tanh(r) + 0.2F * r; }
 
 Array add(const Array& a, const Array& b) { return combine(a, b, std::plus<>()); }
