@@ -20,6 +20,7 @@ void add_train_command(CLI::App& app, Run& run);
 void add_evaluate_command(CLI::App& app, Run& run);
 void add_predict_command(CLI::App& app, Run& run);
 void add_separate_command(CLI::App& app, Run& run);
+void add_export_command(CLI::App& app, Run& run);
 void add_bss_eval_command(CLI::App& app, Run& run);
 void add_run_command(CLI::App& app, Run& run);
 void add_bench_command(CLI::App& app, Run& run);

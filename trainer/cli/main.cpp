@@ -31,6 +31,7 @@ constexpr AddCommand kCommands[] = {
     add_evaluate_command,
     add_predict_command,
     add_separate_command,
+    add_export_command,
     add_bss_eval_command,
 
     // This installation
