@@ -17,6 +17,7 @@ struct Options {
   std::string output_dir;
   std::string evaluation;
   std::string licence;
+  std::string web_weights = "fp32";
 };
 
 int run_export(const Options& options) {
@@ -24,7 +25,8 @@ int run_export(const Options& options) {
                               .formats = parse_export_formats(options.formats),
                               .output_dir = options.output_dir,
                               .evaluation = options.evaluation,
-                              .licence = options.licence};
+                              .licence = options.licence,
+                              .web_weights = parse_web_weights(options.web_weights)};
   const ExportResult result = export_model(device_context("cpu", "", 0), request);
   fmt::print("{} -> {}\n", result.weights.string(), options.output_dir);
   for (const ExportedFile& file : result.files) {
@@ -33,6 +35,13 @@ int run_export(const Options& options) {
   fmt::print("read back, run and compared; largest difference as a share of the largest output:\n");
   for (const auto& [format, share] : result.agreement) {
     fmt::print("  {:<28} {:>11.1e}\n", format, share);
+  }
+  if (result.web_weights) {
+    fmt::print(
+        "{} weights in tfjs (compared with the trainer on the same): what the rounding changed\n"
+        "  {:<28} {:>11.1e}\n  {:<28} {:>11.1e}\n",
+        result.web_weights->kind, "at most, of the largest output", result.web_weights->largest,
+        "root mean square", result.web_weights->rms);
   }
   return 0;
 }
@@ -61,6 +70,10 @@ void add_export_command(CLI::App& app, Run& run) {
                    "Scores for the model card: an evaluation_report.json of these weights")
       ->type_name("FILE")
       ->default_str("that of the run, if any");
+  command
+      ->add_option("--web-weights", options->web_weights,
+                   "Weights in tfjs: fp32, or smaller and rounded: fp16, int8")
+      ->type_name("KIND");
   command->add_option("--licence", options->licence, "Licence of the weights, for the model card")
       ->type_name("TEXT")
       ->default_str("not stated");

@@ -6,6 +6,7 @@
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "runtime/memory/host_access.h"
 #include "trainer/export/evaluator/evaluators.h"
 #include "trainer/export/keras_h5.h"
 #include "trainer/export/model_weights.h"
@@ -22,6 +23,7 @@ namespace fs = std::filesystem;
 struct Source {
   const TrainedModel& trained;
   const ModelWeights& weights;
+  WebWeights web_weights;
 };
 
 void write_h5(const fs::path& path, const Source& source) {
@@ -31,7 +33,7 @@ void write_h5(const fs::path& path, const Source& source) {
 
 void write_tfjs_folder(const fs::path& path, const Source& source) {
   make_directories(path);
-  write_tfjs(path, source.weights);
+  write_tfjs(path, source.weights, source.web_weights);
 }
 
 void write_onnx_file(const fs::path& path, const Source& source) {
@@ -135,6 +137,21 @@ std::vector<ExportedFile> files_of(const Format& format, const fs::path& folder)
   return files;
 }
 
+// Puts these weights in the place of the model's.
+void set_weights(Separator& model, const ModelWeights& weights) {
+  write_on_host(model.context(), model.weights(), [&](const TensorView& host) {
+    std::copy_n(weights.block(), weights.table().block_elements(), host.as<float>());
+  });
+}
+
+// The trainer with the weights that packed tfjs files hold.
+ExportReference packed_reference(const TrainedModel& trained, const Source& source) {
+  set_weights(*trained.model, rounded_weights(source.weights, source.web_weights));
+  ExportReference reference(trained);
+  set_weights(*trained.model, source.weights);
+  return reference;
+}
+
 }  // namespace
 
 std::vector<ExportFormat> parse_export_formats(const std::string& text) {
@@ -159,25 +176,38 @@ std::vector<ExportFormat> parse_export_formats(const std::string& text) {
 
 ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& request) {
   check_target(request.output_dir);
+  const bool packed = request.web_weights != WebWeights::kFp32;
+  if (packed && std::ranges::find(request.formats, ExportFormat::kTfjs) == request.formats.end()) {
+    throw UsageError("--web-weights {} is for tfjs, which --format does not name",
+                     web_weights_name(request.web_weights));
+  }
   const fs::path path = find_weights(request.model);
   check_weights_outside(path, request.output_dir);
   const ModelWeights weights = ModelWeights::load(path);
   const int64_t longest = std::min(weights.config().max_sequence_length, kLongestVerified);
   const TrainedModel trained = open_trained_model(ctx, path, 3, longest);
-  const Source source{trained, weights};
+  const Source source{trained, weights, request.web_weights};
   check_expressible(source, request.formats);
   const std::string evaluation = find_evaluation(trained, request.evaluation);
   const ExportReference reference(trained);
 
-  ExportResult result{.weights = path, .files = {}, .agreement = {}};
+  ExportResult result{.weights = path, .files = {}, .agreement = {}, .web_weights = {}};
+  std::optional<ExportReference> of_packed;
+  if (packed) {
+    of_packed.emplace(packed_reference(trained, source));
+    const ExportReference::Loss loss = of_packed->loss_against(reference);
+    result.web_weights = {web_weights_name(request.web_weights), loss.largest, loss.rms};
+  }
   const fs::path target = fs::absolute(request.output_dir).lexically_normal();
   make_directories(target.parent_path());
   const auto fill = [&](const fs::path& folder) {
     for (const ExportFormat wanted : request.formats) {
       const Format& format = format_of(wanted);
       format.write(folder / format.target, source);
+      const bool is_packed_file = packed && wanted == ExportFormat::kTfjs;
       result.agreement[format.name] =
-          reference.agreement(format.target, format.open(folder / format.target));
+          (is_packed_file ? *of_packed : reference)
+              .agreement(format.target, format.open(folder / format.target));
       const auto files = files_of(format, folder);
       result.files.insert(result.files.end(), files.begin(), files.end());
     }
@@ -185,7 +215,8 @@ ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& requ
                               .evaluation = evaluation,
                               .licence = request.licence,
                               .files = result.files,
-                              .agreement = result.agreement});
+                              .agreement = result.agreement,
+                              .web_weights = result.web_weights});
   };
   replace_directory_atomically(target, fill);
   return result;

@@ -13,11 +13,13 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "runtime/device/execution_context.h"
 #include "trainer/export/model_card.h"
+#include "trainer/export/web_weights.h"
 
 namespace stemfabric {
 
@@ -32,18 +34,22 @@ struct ExportRequest {
   std::filesystem::path output_dir;
   std::filesystem::path evaluation;  // see find_evaluation()
   std::string licence;
+  WebWeights web_weights = WebWeights::kFp32;  // of tfjs
 };
 
 struct ExportResult {
   std::filesystem::path weights;
   std::vector<ExportedFile> files;
   std::map<std::string, double> agreement;  // of each format, see verification.h
+  std::optional<WebWeightsLoss> web_weights;
 };
 
 // Writes into a folder beside output_dir, reads every file back, runs it, compares it with the
 // trainer, and only then gives the folder its name: whatever fails, nothing is left and an earlier
 // export stays. output_dir may be missing, empty or an earlier export; UsageError if anything else
-// lies in it. ConfigError for a model that a format cannot express.
+// lies in it. ConfigError for a model that a format cannot express. Packed web weights
+// are compared with a trainer that has the same rounded weights, and what the rounding changed is
+// measured.
 ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& request);
 
 }  // namespace stemfabric

@@ -74,6 +74,15 @@ Json evaluation_of(const std::string& text) {
   return evaluation;
 }
 
+Json web_weights_of(const ModelCard& card) {
+  if (!card.web_weights) {
+    return nullptr;
+  }
+  return {{"kind", card.web_weights->kind},
+          {"largest_difference", card.web_weights->largest},
+          {"rms_difference", card.web_weights->rms}};
+}
+
 Json card_json(const ModelCard& card) {
   const ModelConfig& config = card.trained.config();
   const std::vector<RecordEvaluation> no_records;
@@ -103,7 +112,8 @@ Json card_json(const ModelCard& card) {
             {"definition",
              "largest difference from the trainer's output, as a share of the largest output of "
              "the same stem"},
-            {"agreement", card.agreement}}},
+            {"agreement", card.agreement},
+            {"web_weights", web_weights_of(card)}}},
           {"files", files}};
 }
 
@@ -182,6 +192,14 @@ std::string files_section(const Json& card) {
       text_of(card.at("verification").at("tolerance")));
   for (const auto& [format, share] : card.at("verification").at("agreement").items()) {
     text += fmt::format("- {}: {:.1e}\n", format, share.get<double>());
+  }
+  if (const Json& packed = card.at("verification").at("web_weights"); !packed.is_null()) {
+    text += fmt::format(
+        "\nThe tfjs files hold {} weights and were compared with the trainer on these. What the "
+        "rounding of the weights changed: at most {:.1e} of the largest output, {:.1e} of the "
+        "outputs in the root mean square.\n",
+        text_of(packed["kind"]), packed["largest_difference"].get<double>(),
+        packed["rms_difference"].get<double>());
   }
   text += '\n';
   return text;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,19 @@ struct ExportedFile {
   std::string sha256;
 };
 
+// What packed weights cost.
+struct WebWeightsLoss {
+  std::string kind;                 // "fp16"
+  double largest = 0.0, rms = 0.0;  // see ExportReference::Loss
+};
+
 struct ModelCard {
   const TrainedModel& trained;
   std::string evaluation;  // evaluation_report.json as text, or empty
   std::string licence;     // empty: not stated
   std::vector<ExportedFile> files;
   std::map<std::string, double> agreement;  // of each format, see verification.h
+  std::optional<WebWeightsLoss> web_weights;
 };
 
 // The evaluation_report.json about these weights. `stated` must be one; without it, the first of

@@ -38,7 +38,7 @@ Json shape_message(const std::vector<int64_t>& sizes) {
 // Rows are [B·T, n]: reshaping costs nothing, and a MatMul of rank 2 is quick on every backend.
 class TfjsGraph final : public GraphBuilder {
  public:
-  explicit TfjsGraph(const ModelConfig& config) : config_(config) {
+  TfjsGraph(const ModelConfig& config, WebWeights kind) : config_(config), kind_(kind) {
     append("Placeholder", {}, {{"dtype", float_type()}, {"shape", {{"shape", input_shape()}}}},
            kGraphFeatures);
     const float one = 1.0F;
@@ -56,7 +56,17 @@ class TfjsGraph final : public GraphBuilder {
 
   Value constant(const std::string& name, const ConstTensorView& values) override {
     const auto dims = values.shape().dims();
-    return weight(name, "float32", {dims.begin(), dims.end()}, values.data(), values.bytes());
+    const std::vector<int64_t> shape(dims.begin(), dims.end());
+    if (kind_ == WebWeights::kFp32 || !is_packed(name)) {
+      return weight(name, "float32", shape, values.data(), values.bytes());
+    }
+    const auto count = static_cast<std::size_t>(values.elements());
+    const PackedWeights packed = pack_weights({values.as<float>(), count}, kind_);
+    if (!constants_.contains(name)) {
+      weight(name, "float32", shape, packed.bytes.data(), packed.bytes.size());
+      manifest_.back()["quantization"] = quantization(packed);
+    }
+    return name;
   }
   Value scalar(float value) override {
     return weight(fmt::format("scalar.{}", value), "float32", {}, &value, sizeof(value));
@@ -155,6 +165,17 @@ class TfjsGraph final : public GraphBuilder {
     return int_weight(name_of_integers(values), {static_cast<int64_t>(values.size())}, values);
   }
   Value integer(int64_t value) { return int_weight(fmt::format("integer.{}", value), {}, {value}); }
+
+  // How the manifest says what the bytes of packed weights are.
+  Json quantization(const PackedWeights& packed) const {
+    if (kind_ == WebWeights::kFp16) {
+      return {{"dtype", "float16"}, {"original_dtype", "float32"}};
+    }
+    return {{"dtype", "uint8"},
+            {"scale", packed.scale},
+            {"min", packed.min},
+            {"original_dtype", "float32"}};
+  }
 
   Value int_weight(const std::string& name, const std::vector<int64_t>& shape,
                    const std::vector<int64_t>& values) {
@@ -264,6 +285,7 @@ class TfjsGraph final : public GraphBuilder {
   }
 
   const ModelConfig& config_;
+  WebWeights kind_;
   std::string scope_;
   std::map<std::string, int> used_;  // names of nodes
   std::set<std::string> constants_;
@@ -275,8 +297,8 @@ class TfjsGraph final : public GraphBuilder {
 
 }  // namespace
 
-void write_tfjs(const std::filesystem::path& folder, const ModelWeights& weights) {
-  TfjsGraph graph(weights.config());
+void write_tfjs(const std::filesystem::path& folder, const ModelWeights& weights, WebWeights kind) {
+  TfjsGraph graph(weights.config(), kind);
   build_model_graph(weights, graph);
   graph.write(folder, graph_metadata(weights));
 }

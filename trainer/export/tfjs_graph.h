@@ -11,11 +11,13 @@
 
 #include <filesystem>
 
-#include "trainer/export/model_weights.h"
+#include "trainer/export/web_weights.h"
 
 namespace stemfabric {
 
-// Fills a folder that is there and empty. Equal weights give equal bytes.
-void write_tfjs(const std::filesystem::path& folder, const ModelWeights& weights);
+// Fills a folder that is there and empty. Equal weights give equal bytes. Packed weights expand to
+// float32 when they are loaded. InputError if a weight is too large for fp16.
+void write_tfjs(const std::filesystem::path& folder, const ModelWeights& weights,
+                WebWeights kind = WebWeights::kFp32);
 
 }  // namespace stemfabric

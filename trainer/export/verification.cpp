@@ -149,4 +149,23 @@ double ExportReference::agreement(const std::string& file,
   return worst;
 }
 
+ExportReference::Loss ExportReference::loss_against(const ExportReference& exact) const {
+  Loss loss;
+  double differences = 0.0;
+  double outputs = 0.0;
+  for (std::size_t i = 0; i < cases_.size(); ++i) {
+    for (const auto& [stem, expected] : exact.cases_[i].expected) {
+      const Array& found = cases_[i].expected.at(stem);
+      loss.largest = std::max(loss.largest, largest_difference(expected, found).share);
+      for (std::size_t k = 0; k < expected.values.size(); ++k) {
+        const double difference = double{found.values[k]} - expected.values[k];
+        differences += difference * difference;
+        outputs += double{expected.values[k]} * expected.values[k];
+      }
+    }
+  }
+  loss.rms = differences == 0.0 ? 0.0 : std::sqrt(differences / outputs);
+  return loss;
+}
+
 }  // namespace stemfabric

@@ -33,6 +33,15 @@ class ExportReference {
   // kExportTolerance counts. NumericError that names `file`, stem and place if it is above the
   // tolerance or not a number; InputError for outputs that are missing or of another shape.
   double agreement(const std::string& file, const evaluator::Evaluator& evaluate) const;
+  // How far these outputs are from those of another model in the same cases: the largest
+  // difference, counted likewise, and the root of the mean square difference as a share of the
+  // outputs' own.
+  struct Loss {
+    double largest = 0.0;
+    double rms = 0.0;
+  };
+  Loss loss_against(const ExportReference& exact) const;
+
   const std::vector<Case>& cases() const { return cases_; }
 
  private:

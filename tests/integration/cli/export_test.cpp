@@ -57,6 +57,14 @@ TEST(Export, WritesAllFormatsAndSaysHowWellTheyAgree) {
   EXPECT_EQ(sha256_file(example.dir / "x/model.onnx"), sha256_file(example.dir / "y/model.onnx"));
 }
 
+TEST(Export, PackedWeightsSayWhatTheyCost) {
+  const Example example("rotary");
+  const auto result = example.run({"--format", "tfjs", "--web-weights", "fp16"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("root mean square"));
+  EXPECT_THAT(read_text_file(example.dir / "x/tfjs/model.json"), HasSubstr("float16"));
+}
+
 TEST(Export, WrongRequestsAreOneSentence) {
   const Example example("rotary");
   const auto format = example.run({"--format", "onnx,pickle"});
@@ -69,6 +77,9 @@ TEST(Export, WrongRequestsAreOneSentence) {
                                       example.dir.path());
   EXPECT_EQ(missing.status, 3);
   EXPECT_THAT(missing.err, HasSubstr("there is no model no.safetensors"));
+  const auto packed = example.run({"--format", "onnx", "--web-weights", "int8"});
+  EXPECT_EQ(packed.status, 2);
+  EXPECT_THAT(packed.err, HasSubstr("--web-weights int8 is for tfjs"));
   const auto report = example.run({"--format", "onnx", "--evaluation", "w.safetensors"});
   EXPECT_EQ(report.status, 3);
   EXPECT_FALSE(std::filesystem::exists(example.dir / "x"));

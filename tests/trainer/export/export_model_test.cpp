@@ -13,6 +13,8 @@
 #include "runtime/io/file.h"
 #include "tests/support/process.h"
 #include "tests/trainer/export/export_example.h"
+#include "trainer/export/model_weights.h"
+#include "trainer/export/tfjs_graph.h"
 
 namespace stemfabric {
 namespace {
@@ -147,6 +149,92 @@ TEST(ExportModel, WrongModels) {
   EXPECT_THAT([&] { export_to(dir / "x", dir / "flipped.safetensors"); },
               throws_with<InputError>({"flipped.safetensors", "damaged"}));
   EXPECT_FALSE(std::filesystem::exists(dir / "x"));
+}
+
+ExportResult export_packed(const TempDir& dir, const std::filesystem::path& weights,
+                           WebWeights kind) {
+  return export_model(ExecutionContext({.threads = 1}),
+                      {.model = weights,
+                       .formats = {ExportFormat::kTfjs, ExportFormat::kOnnx},
+                       .output_dir = dir / web_weights_name(kind),
+                       .evaluation = {},
+                       .licence = "",
+                       .web_weights = kind});
+}
+
+TEST(WebWeights, SmallerFilesAgreeWithTheRoundedModelAndTheLossIsMeasured) {
+  const TempDir dir;
+  const auto weights = test::write_export_example(dir, kPlain);
+  const auto shard_bytes = [](const ExportResult& result) { return result.files[0].bytes; };
+  const ExportResult full = export_packed(dir, weights, WebWeights::kFp32);
+  const ExportResult half = export_packed(dir, weights, WebWeights::kFp16);
+  const ExportResult byte = export_packed(dir, weights, WebWeights::kInt8);
+  EXPECT_FALSE(full.web_weights.has_value());
+  for (const ExportResult* packed : {&half, &byte}) {
+    EXPECT_LT(packed->agreement.at("tfjs"), 1e-5);
+    EXPECT_LT(packed->agreement.at("onnx"), 1e-5);  // holds the weights as they are
+    EXPECT_LT(packed->web_weights->rms, packed->web_weights->largest);
+  }
+  // 11 bits of precision, 8 bits between least and greatest: what reaches the outputs is of that
+  // order, a few roundings in a row.
+  EXPECT_GT(half.web_weights->largest, 1e-5);
+  EXPECT_LT(half.web_weights->largest, 1e-2);
+  EXPECT_GT(byte.web_weights->rms, half.web_weights->rms);
+  EXPECT_LT(byte.web_weights->rms, 0.1);
+  const ModelWeights loaded = ModelWeights::load(weights);
+  int64_t packed_values = 0;
+  for (const ParameterInfo& p : loaded.table().entries()) {
+    packed_values += is_packed(p.name) ? p.shape.elements() : 0;
+  }
+  EXPECT_EQ(shard_bytes(full) - shard_bytes(half), static_cast<uint64_t>(2 * packed_values));
+  EXPECT_EQ(shard_bytes(full) - shard_bytes(byte), static_cast<uint64_t>(3 * packed_values));
+  const Json card = Json::parse(read_text_file(dir / "int8/model_card.json"));
+  EXPECT_EQ(card["verification"]["web_weights"]["kind"], "int8");
+  EXPECT_THAT(read_text_file(dir / "int8/model_card.md"), HasSubstr("int8 weights"));
+}
+
+TEST(WebWeights, HalvesAreTheNearest) {
+  const std::vector<float> values = {0.0F,         -0.0F,           1.0F,     -2.0F,
+                                     65504.0F,     65519.0F,        0x1p-24F, 0x1p-25F,
+                                     0x1.8p-24F,   1.0F + 0x1p-11F, 0.1F,     1.0F + 0x1.8p-10F,
+                                     0x1.ff8p-15F, 0x1.fffp-15F};
+  const std::vector<float> want = {0.0F,        -0.0F,          1.0F,         -2.0F,    65504.0F,
+                                   65504.0F,    0x1p-24F,       0.0F,         0x1p-23F, 1.0F,
+                                   0x1.998p-4F, 1.0F + 0x1p-9F, 0x1.ff8p-15F, 0x1p-14F};
+  const PackedWeights packed = pack_weights(values, WebWeights::kFp16);
+  EXPECT_EQ(packed.bytes.size(), 2 * values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(packed.unpacked[i], want[i]) << values[i];
+    EXPECT_EQ(std::signbit(packed.unpacked[i]), std::signbit(values[i])) << values[i];
+  }
+  EXPECT_THROW(pack_weights(std::vector<float>{65520.0F}, WebWeights::kFp16), InputError);
+}
+
+TEST(WebWeights, BytesReachBothEnds) {
+  const PackedWeights packed =
+      pack_weights(std::vector<float>{-1.0F, 0.0F, 4.1F, 2.0F}, WebWeights::kInt8);
+  EXPECT_EQ(packed.bytes.front(), '\0');
+  EXPECT_EQ(packed.bytes[2], '\xff');
+  EXPECT_EQ(packed.unpacked[0], -1.0F);
+  EXPECT_NEAR(packed.unpacked[1], 0.0, 0.5 * 5.1 / 255);
+  const std::vector<float> constant = {0.5F, 0.5F};
+  EXPECT_EQ(pack_weights(constant, WebWeights::kInt8).unpacked, constant);
+}
+
+TEST(WebWeights, AreForTfjsAlone) {
+  const TempDir dir;
+  const auto weights = test::write_export_example(dir, kPlain);
+  EXPECT_THAT(
+      [&] {
+        export_model(ExecutionContext({.threads = 1}), {.model = weights,
+                                                        .formats = {ExportFormat::kOnnx},
+                                                        .output_dir = dir / "x",
+                                                        .evaluation = {},
+                                                        .licence = "",
+                                                        .web_weights = WebWeights::kFp16});
+      },
+      throws_with<UsageError>({"--web-weights fp16 is for tfjs"}));
+  EXPECT_THAT([] { parse_web_weights("fp8"); }, throws_with<UsageError>({"fp32, fp16, int8"}));
 }
 
 TEST(ExportModel, Formats) {
@@ -284,6 +372,20 @@ TEST(RealRuntimes, AgreeWithTheTrainer) {
     write_text_file(cases, cases_json(weights));
     tfjs.insert(tfjs.end(), {(folder / "tfjs").string(), cases});
     onnx.insert(onnx.end(), {(folder / "model.onnx").string(), cases});
+  }
+  // Packed weights: what TensorFlow.js makes of them is what the rounded model computes.
+  const ModelWeights exact = ModelWeights::load(test::write_export_example(dir, kPlain));
+  for (const WebWeights kind : {WebWeights::kFp16, WebWeights::kInt8}) {
+    const ModelWeights rounded = rounded_weights(exact, kind);
+    const std::filesystem::path folder = dir / web_weights_name(kind);
+    make_directories(folder);
+    write_tfjs(folder, exact, kind);
+    const auto weights = dir / "rounded.safetensors";
+    write_weights(weights, rounded.config(), rounded.table(), rounded.block(), rounded.statistics(),
+                  {});
+    const std::string cases = folder.string() + ".json";
+    write_text_file(cases, cases_json(weights));
+    tfjs.insert(tfjs.end(), {folder.string(), cases});
   }
   for (const auto& [script, models] :
        {std::pair{"check_tfjs.mjs", tfjs}, {"check_onnx.mjs", onnx}}) {

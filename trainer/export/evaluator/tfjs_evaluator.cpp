@@ -7,6 +7,7 @@
 #include <set>
 
 #include "runtime/core/check.h"
+#include "runtime/core/dtype.h"
 #include "runtime/io/file.h"
 #include "trainer/export/evaluator/evaluators.h"
 #include "trainer/export/evaluator/graph.h"
@@ -76,27 +77,52 @@ std::string read_shards(const std::filesystem::path& folder, const Json& group) 
   return bytes;
 }
 
+// The first `count` values of type T, which are taken away.
+template <typename T>
+std::vector<T> take(std::string_view& bytes, std::size_t count) {
+  if (count * sizeof(T) > bytes.size()) {
+    throw InputError("its {} bytes go beyond the end of the shards", count * sizeof(T));
+  }
+  std::vector<T> values(count);
+  std::memcpy(values.data(), bytes.data(), count * sizeof(T));
+  bytes.remove_prefix(count * sizeof(T));
+  return values;
+}
+
+// Packed weights, as TensorFlow.js unpacks them.
+std::vector<float> take_packed(const Json& packing, std::string_view& bytes, std::size_t count) {
+  const auto type = packing.at("dtype").get<std::string>();
+  std::vector<float> values;
+  if (type == "float16") {
+    for (const uint16_t half : take<uint16_t>(bytes, count)) {
+      values.push_back(float_from_f16(half));
+    }
+  } else if (type == "uint8") {
+    const auto scale = packing.at("scale").get<double>();
+    const auto min = packing.at("min").get<double>();
+    for (const uint8_t level : take<uint8_t>(bytes, count)) {
+      values.push_back(static_cast<float>(level * scale + min));
+    }
+  } else {
+    throw InputError("it is packed as {}, neither float16 nor uint8", type);
+  }
+  return values;
+}
+
 Array read_weight(const Json& entry, std::string_view& bytes) {
   const auto type = entry.at("dtype").get<std::string>();
-  if (type != "float32" && type != "int32") {
-    throw InputError("its dtype is {}, neither float32 nor int32", type);
-  }
-  if (entry.contains("quantization")) {
-    throw InputError("it is quantised, which no export does");
-  }
   const auto shape = entry.at("shape").get<Sizes>();
   const auto count = static_cast<std::size_t>(elements_of(shape));
-  if (count * sizeof(float) > bytes.size()) {
-    throw InputError("its {} bytes go beyond the end of the shards", count * sizeof(float));
+  if (type == "int32") {
+    const std::vector<int32_t> integers = take<int32_t>(bytes, count);
+    return Array::of_integers(shape, {integers.begin(), integers.end()});
   }
-  std::vector<float> floats(count);
-  std::vector<int32_t> integers(count);
-  const bool is_float = type == "float32";
-  std::memcpy(is_float ? static_cast<void*>(floats.data()) : static_cast<void*>(integers.data()),
-              bytes.data(), count * sizeof(float));
-  bytes.remove_prefix(count * sizeof(float));
-  return is_float ? Array::of(shape, std::move(floats))
-                  : Array::of_integers(shape, {integers.begin(), integers.end()});
+  if (type != "float32") {
+    throw InputError("its dtype is {}, neither float32 nor int32", type);
+  }
+  const auto packing = entry.find("quantization");
+  return Array::of(shape, packing == entry.end() ? take<float>(bytes, count)
+                                                 : take_packed(*packing, bytes, count));
 }
 
 std::map<std::string, Array> read_weights(const std::filesystem::path& folder, const Json& model) {
