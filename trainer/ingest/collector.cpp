@@ -18,7 +18,6 @@ constexpr std::string_view kPostMethods = "POST, OPTIONS";
 constexpr std::string_view kGetMethods = "GET, HEAD";
 // For as long as browsers allow (Chromium: 2 h), so that not every snapshot costs a preflight.
 constexpr std::string_view kPreflightSeconds = "7200";
-constexpr int kRetrySeconds = 2;  // the Studio's own pause
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
@@ -71,12 +70,6 @@ std::string json_string(std::string_view text) {
   return out + '"';
 }
 
-Answer retry_later(int status, std::string_view error) {
-  Answer answer = refusal(status, error);
-  answer.fields.emplace_back("Retry-After", std::to_string(kRetrySeconds));
-  return answer;
-}
-
 Answer wrong_method(std::string_view allowed) {
   Answer answer = refusal(405, fmt::format("this path takes {}", allowed));
   answer.fields.emplace_back("Allow", allowed);
@@ -102,6 +95,12 @@ int64_t now_in_milliseconds() {
 Answer refusal(int status, std::string_view error) {
   return {.status = status,
           .body = fmt::format("{{\"success\":false,\"error\":{}}}\n", json_string(error))};
+}
+
+Answer retry_later(int status, std::string_view error) {
+  Answer answer = refusal(status, error);
+  answer.fields.emplace_back("Retry-After", kRetryAfter);
+  return answer;
 }
 
 Collector::Collector(CollectorOptions options, SnapshotWriter& writer, IngestMetrics& metrics)

@@ -45,8 +45,12 @@ struct Answer {
   std::vector<std::pair<std::string_view, std::string>> fields;  // besides the usual ones
 };
 
+inline constexpr std::string_view kRetryAfter = "2";  // s: the Studio's own pause
+
 // {"success":false,"error":…}
 Answer refusal(int status, std::string_view error);
+// The same for what may succeed later: with Retry-After.
+Answer retry_later(int status, std::string_view error);
 
 class Collector {
  public:

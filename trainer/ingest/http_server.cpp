@@ -21,9 +21,15 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::chrono::milliseconds kAcceptPause{100};  // without descriptors: not in a spin
-constexpr std::string_view kFull =
-    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n"
-    "Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n";
+
+// The answer to one connection too many, ready to send.
+const std::string& full() {
+  static const std::string kAnswer = fmt::format(
+      "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nContent-Length: 0\r\n"
+      "Connection: close\r\n\r\n",
+      kRetryAfter);
+  return kAnswer;
+}
 
 tcp::acceptor listen(asio::io_context& context, const HttpServerOptions& options) {
   const auto fail = [&](const error_code& ec) {
@@ -134,7 +140,7 @@ struct HttpServer::State {
     if (shared.metrics.connections.load(std::memory_order_relaxed) >= options.max_connections) {
       shared.metrics.connections_refused.fetch_add(1, std::memory_order_relaxed);
       socket.non_blocking(true, ignored);
-      socket.send(asio::buffer(kFull), 0, ignored);
+      socket.send(asio::buffer(full()), 0, ignored);
       return;
     }
     shared.metrics.connections.fetch_add(1, std::memory_order_relaxed);

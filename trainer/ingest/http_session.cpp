@@ -201,9 +201,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     const std::size_t have = body_.size();
     const std::size_t more = std::min<std::size_t>(body_left_, std::max(kBodyStep, have));
     if (!worker_.shared.take_memory(more)) {
-      Answer answer = refusal(429, "too many snapshots are arriving; send it again later");
-      answer.fields.emplace_back("Retry-After", "2");
-      respond(std::move(answer), true);
+      respond(retry_later(429, "too many snapshots are arriving; send it again later"), true);
       return;
     }
     body_memory_ += more;
@@ -241,6 +239,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
   void respond(Answer answer, bool unread) {
     worker_.shared.collector.add_cors(origin_, answer);
     metrics().count_answer(answer.status);
+    metrics().request_time.add(Clock::now() - begin_);
     const bool is_head = parser_->get().method() == protocol::verb::head;
     response_ = {};
     response_.version(parser_->is_header_done() ? parser_->get().version() : 11);
@@ -262,7 +261,6 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     deadline(options().write_timeout);
     protocol::async_write(
         stream_, response_, step([](auto& self, error_code ec, std::size_t) {
-          self.metrics().request_time.add(Clock::now() - self.begin_);
           ec ? self.failed(ec) : self.response_.keep_alive() ? self.await_request() : self.linger();
         }));
   }

@@ -80,7 +80,8 @@ std::string IngestMetrics::text() const {
   single(out, "stored", "gauge", "Snapshots in the store.", stored);
   single(out, "waiting", "gauge", "Snapshots that wait for the disk.", waiting);
   single(out, "waiting_bytes", "gauge", "Bytes that wait for the disk.", waiting_bytes);
-  request_time.append("request_seconds", "Time from a request's head to its answer.", out);
+  request_time.append("request_seconds", "Time from a request's head until its answer is ready.",
+                      out);
   commit_time.append("commit_seconds", "Time of a transaction.", out);
   return out;
 }

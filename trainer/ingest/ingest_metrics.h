@@ -44,7 +44,7 @@ struct IngestMetrics {
   std::atomic<int64_t> stored{0};          // snapshots in the store
   std::atomic<int64_t> waiting{0};         // records that wait for the disk
   std::atomic<int64_t> waiting_bytes{0};
-  TimeHistogram request_time;  // from the request's head to its answer
+  TimeHistogram request_time;  // from a request's head until its answer is ready
   TimeHistogram commit_time;   // one transaction
 
   void count_answer(int status);

@@ -247,5 +247,42 @@ TEST(Ingest, TlsWithTheSystemsOwnClient) {
   EXPECT_EQ(ingest.process().wait().status, 0);
 }
 
+// The real browser: preflight, fetch and sendBeacon of a page from elsewhere.
+TEST(Ingest, ChromiumSendsAsTheStudioDoes) {
+  if (!fs::exists("/usr/bin/chromium")) {
+    GTEST_SKIP() << "the browser's side is not tested: needs /usr/bin/chromium";
+  }
+  constexpr const char* kPage = R"(<!doctype html><pre id="result">waiting</pre><script>
+const base = "http://127.0.0.1:{port}";
+const body = id => JSON.stringify(Object.assign({snapshot}, {{id}}));
+(async () => {{
+  const answer = await fetch(base + "/stem-separation", {{method: "POST", body: body("{first}"),
+    headers: {{"Content-Type": "application/json", "X-Prime-Fabric-Channel": "stem-separation"}}}});
+  const text = await answer.text();
+  const queued = navigator.sendBeacon(base + "/", body("{second}"));
+  while (!(await (await fetch(base + "/metrics")).text()).includes("ingest_stored 2\n")) {{}}
+  return [answer.status, text.trim(), queued].join(" ");
+}})().catch(String).then(text => document.getElementById("result").textContent = text);
+</script>)";
+  const TempDir dir;
+  RunningIngest ingest(dir / "store.db");
+  put_file(dir / "page.html",
+           fmt::format(kPage, fmt::arg("port", ingest.port()), fmt::arg("first", id_of(0, 1)),
+                       fmt::arg("second", id_of(0, 2)),
+                       fmt::arg("snapshot", read_text_file(data_dir() / "bad_snapshots" /
+                                                           "valid_control.json"))));
+  const ProcessResult browser =
+      run_process({"/usr/bin/timeout", "300", "/usr/bin/chromium", "--headless", "--no-sandbox",
+                   "--disable-gpu", "--virtual-time-budget=60000", "--dump-dom",
+                   fmt::format("--user-data-dir={}", (dir / "profile").string()),
+                   fmt::format("file://{}", (dir / "page.html").string())});
+  EXPECT_THAT(browser.out,
+              HasSubstr(fmt::format("<pre id=\"result\">200 {{\"success\":true,\"id\":\"{}\","
+                                    "\"count\":1}} true</pre>",
+                                    id_of(0, 1))))
+      << browser.err;
+  EXPECT_EQ(ids_in(dir / "store.db"), (std::set<std::string>{id_of(0, 1), id_of(0, 2)}));
+}
+
 }  // namespace
 }  // namespace stemfabric::test

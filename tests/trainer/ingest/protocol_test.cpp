@@ -4,6 +4,7 @@
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "tests/trainer/ingest/ingest_server.h"
+#include "trainer/snapshot/record.h"
 #include "trainer/snapshot/sanitize.h"
 
 namespace stemfabric {
@@ -282,6 +283,37 @@ TEST_F(IngestProtocol, SanitizingTheStoreIsSanitizingTheFiles) {
   EXPECT_EQ(later.accepted(), 1);
   EXPECT_THAT(later_records, HasSubstr(sha256_hex("salt" + snapshot_id(7))));
   EXPECT_THROW(sanitize(dir_ / "files.jsonl", 1), UsageError);
+}
+
+// Records that something else has put into the store are refused, and named by their number.
+TEST_F(IngestProtocol, SanitizingAStoreChecksItsRecords) {
+  std::string good;
+  append_record(test::parse(numbered_snapshot(2)).record, good);
+  good.pop_back();
+  {
+    SnapshotStore store(path(), StoreAccess::kWrite);
+    const auto row = [](int number, std::string record) {
+      return StoredSnapshot{.id = snapshot_id(number), .record = std::move(record)};
+    };
+    store.insert(std::vector<StoredSnapshot>{
+        row(1, good), row(2, good), row(3, ""),
+        row(4, fmt::format("{{\"id\":\"{}\",\"a\":1}}", snapshot_id(4)))});
+  }
+  const SanitizeSummary summary = sanitize_snapshots(
+      {.input = path(), .output = dir_ / "out.jsonl", .report = dir_ / "report.json"});
+  EXPECT_EQ(summary.accepted(), 1);
+  EXPECT_EQ(summary.count(Verdict::kReject), 3);
+  const Json files = test::read_ordered_json(dir_ / "report.json")["files"];
+  ASSERT_EQ(files.size(), 4U);
+  for (const auto& [index, reason] :
+       {std::pair(0, "id: the record in the store has another one"),
+        {2, "id: the record in the store has another one"},
+        {3, "record has a field that sanitised records do not have"}}) {
+    EXPECT_EQ(files[static_cast<std::size_t>(index)]["verdict"], "reject");
+    EXPECT_EQ(files[static_cast<std::size_t>(index)]["line"], index + 1);
+    EXPECT_THAT(files[static_cast<std::size_t>(index)]["reasons"][0].get<std::string>(),
+                HasSubstr(reason));
+  }
 }
 
 }  // namespace
