@@ -232,6 +232,8 @@ void Collectives::set_interrupted(std::function<bool()> interrupted) {
   options_.interrupted = std::move(interrupted);
 }
 
+void Collectives::set_ordered(bool ordered) { options_.ordered = ordered; }
+
 std::vector<int64_t> Collectives::segments(int64_t elements, std::size_t element_bytes) const {
   std::vector<int64_t> bytes;
   for (int64_t r = 0; r < size_; ++r) {

@@ -44,6 +44,7 @@ class Collectives {
   bool first() const { return rank_ == 0; }  // the one that writes files and tells the user
   const Options& options() const { return options_; }
   void set_interrupted(std::function<bool()> interrupted);
+  void set_ordered(bool ordered);  // of sums from now on; the same on all ranks
 
   // A sum under way.
   class Pending {
