@@ -492,6 +492,7 @@ bool Trainer::end_epoch() {
                                      epoch_times_[Phase::kValidation]));
   }
   const bool best = (!has_validation || record.validation) && observe(record);
+  require_equal_results(ranks_, model_.weights(), snapshot());
   record.seconds = epoch_times_.total();
   state_.history.push_back(record);
   state_.epoch = record.epoch;
@@ -503,7 +504,6 @@ bool Trainer::end_epoch() {
     save_best_model();
   }
   save_checkpoint();
-  require_equal_results(ranks_, model_.weights(), snapshot());
   log_epoch(record, best);
   epoch_times_ = {};
   return true;
@@ -531,8 +531,10 @@ void Trainer::log_epoch(const EpochRecord& record, bool best) const {
   std::string times;
   const double total = std::max(epoch_times_.total(), 1e-9);
   for (std::size_t i = 0; i < kPhaseNames.size(); ++i) {
-    times += fmt::format("{}{} {:.0f} %", i == 0 ? "" : ", ", kPhaseNames[i],
-                         100 * epoch_times_.seconds[i] / total);
+    if (epoch_times_.seconds[i] > 0) {
+      times += fmt::format("{}{} {:.0f} %", times.empty() ? "" : ", ", kPhaseNames[i],
+                           100 * epoch_times_.seconds[i] / total);
+    }
   }
   log_info("epoch {}: loss {}{}{}{}, lr {:.4g}; {}: {}", record.epoch,
            format_number(record.train.total),
