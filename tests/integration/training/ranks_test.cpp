@@ -241,8 +241,9 @@ TEST_F(Ranks, AStoppedRankEndsTheRunInTimeAndIsNamed) {
                     HasSubstr("for rank 1, which died or hangs")));
   const auto newest = list_checkpoints(folder_ / "stopped" / "checkpoints").back();
   EXPECT_GT(read_checkpoint(newest).state.step, 0);
-  auto goes_on = train("stopped", 8);
-  EXPECT_EQ(run_process(goes_on).status, 0);
+  const ProcessResult goes_on = run_process(train("stopped", 8, {"training.patience=0"}));
+  EXPECT_EQ(goes_on.status, 0) << goes_on.err;
+  EXPECT_THAT(goes_on.err, HasSubstr("resuming from"));
 }
 
 TEST_F(Ranks, AKilledRankEndsTheRunAndIsNamed) {
