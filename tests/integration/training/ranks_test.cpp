@@ -247,29 +247,36 @@ TEST_F(Ranks, AStoppedRankEndsTheRunInTimeAndIsNamed) {
 }
 
 TEST_F(Ranks, AKilledRankEndsTheRunAndIsNamed) {
-  Process job(on_ranks(2, train("killed", 4, kLong)));
+  // mpirun ends the others by SIGTERM; by SIGKILL only after this many seconds.
+  auto argv = on_ranks(2, train("killed", 4, kLong));
+  argv.insert(argv.begin() + 1, {"--mca", "odls_base_sigkill_timeout", "4"});
+  Process job(argv);
   const pid_t rank = rank_with_checkpoint("killed", 1, job);
   ASSERT_GT(rank, 0) << job.wait().err;
   ASSERT_EQ(kill(rank, SIGKILL), 0);
   const ProcessResult result = job.wait();
   EXPECT_EQ(result.status, 128 + SIGKILL) << result.err;
   EXPECT_THAT(result.out + result.err, HasSubstr("process rank 1 with PID"));
+  EXPECT_THAT(result.err, HasSubstr("rank 0 was told to end while it waits in the collective '"));
   const auto newest = list_checkpoints(folder_ / "killed" / "checkpoints").back();
   EXPECT_GT(read_checkpoint(newest).state.step, 0);
 }
 
 TEST_F(Ranks, ASignalSavesACheckpointAndTheRunGoesOnToTheSameBytes) {
-  const std::vector<std::string> length = {"training.num_epochs=40", "training.patience=0"};
-  const ProcessResult whole = run_process(on_ranks(2, train("whole", 4, length)));
-  ASSERT_EQ(whole.status, 0) << whole.err;
-  Process job(on_ranks(2, train("signalled", 4, length)));
+  Process job(on_ranks(2, train("signalled", 4, kLong)));
   ASSERT_GT(rank_with_checkpoint("signalled", 1, job), 0) << job.wait().err;
   job.signal(SIGUSR1);
   const ProcessResult stopped = job.wait();
   ASSERT_EQ(stopped.status, 75) << stopped.err;
   EXPECT_THAT(stopped.err, HasSubstr("stopped by SIGUSR1 after step"));
+  const auto newest = list_checkpoints(folder_ / "signalled" / "checkpoints").back();
+  const std::string epochs = std::to_string(read_checkpoint(newest).state.epoch + 2);
+  const std::vector<std::string> length = {"training.num_epochs=" + epochs, "training.patience=0"};
   const ProcessResult result = run_process(on_ranks(2, train("signalled", 4, length)));
   ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("resuming from"));
+  const ProcessResult whole = run_process(on_ranks(2, train("whole", 4, length)));
+  ASSERT_EQ(whole.status, 0) << whole.err;
   EXPECT_EQ(bytes("signalled"), bytes("whole"));
   EXPECT_EQ(read_metrics(folder_ / "signalled"), read_metrics(folder_ / "whole"));
 }

@@ -45,13 +45,19 @@ class Slurm : public testing::Test {
     return (source_dir() / "scripts" / "slurm" / name).string();
   }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  // Options of a training whose length the file `epochs.yaml` says.
   std::string options(const std::string& run) const {
-    std::string text = " --output-dir " + path(run);
-    for (const std::string& setting :
-         tiny_settings(folder_ / "data", {"training.num_epochs=60", "training.patience=0"})) {
-      text += " --set " + setting;
+    std::string text = " --config " + path("epochs.yaml") + " --output-dir " + path(run);
+    for (const std::string& setting : tiny_settings(folder_ / "data", {"training.patience=0"})) {
+      if (!setting.starts_with("training.num_epochs=")) {
+        text += " --set " + setting;
+      }
     }
     return text;
+  }
+  void set_epochs(int64_t epochs) const {
+    write_text_file(folder_ / "epochs.yaml",
+                    "training:\n  num_epochs: " + std::to_string(epochs) + "\n");
   }
   // Waits for at most five minutes.
   template <typename Condition>
@@ -70,11 +76,7 @@ class Slurm : public testing::Test {
 };
 
 TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
-  const ProcessResult whole =
-      shell(std::string("srun --mpi=pmix -n 2 ") + SF_EXECUTABLE + " train" + options("whole"));
-  ASSERT_EQ(whole.status, 0) << whole.err;
-  EXPECT_THAT(whole.err, HasSubstr("on 2 processes"));
-
+  set_epochs(1000000);
   const std::string log = path("job.log");
   const ProcessResult submitted =
       shell(std::string("STEMFABRIC=") + SF_EXECUTABLE + " sbatch --parsable --output=" + log +
@@ -88,6 +90,9 @@ TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
     return fs::exists(folder_ / "job" / "checkpoints") &&
            !list_checkpoints(folder_ / "job" / "checkpoints").empty();
   })) << (fs::exists(log) ? read_text_file(log) : "no log");
+  // For the job's second start; the first one is to be stopped long before.
+  const auto newest = list_checkpoints(folder_ / "job" / "checkpoints").back();
+  set_epochs(checkpoint_step(newest) / 3 + 300);  // 3 steps per epoch
   ASSERT_EQ(shell("scancel --signal=USR1 " + job).status, 0);
   ASSERT_TRUE(wait_for([&] { return said("exit status 75, back into the queue (restart 1)"); }))
       << read_text_file(log);
@@ -95,6 +100,11 @@ TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
       << read_text_file(log);
   EXPECT_TRUE(said("stopped by SIGUSR1"));
   EXPECT_TRUE(said("resuming from"));
+
+  const ProcessResult whole =
+      shell(std::string("srun --mpi=pmix -n 2 ") + SF_EXECUTABLE + " train" + options("whole"));
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  EXPECT_THAT(whole.err, HasSubstr("on 2 processes"));
   EXPECT_EQ(read_text_file(folder_ / "job" / "final_model.safetensors"),
             read_text_file(folder_ / "whole" / "final_model.safetensors"));
 }
