@@ -42,10 +42,8 @@ for s in sockets: s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in sockets))')
 node=$(hostname -s)
 mkdir -p "$folder"/{state,spool,munge}
-chown -R munge: "$folder/munge"
 chmod 755 "$folder" "$folder/munge"
 dd if=/dev/urandom of="$folder/munge/key" bs=1024 count=1 status=none
-chown munge: "$folder/munge/key"
 chmod 400 "$folder/munge/key"
 cat >"$SLURM_CONF" <<CONF
 ClusterName=local
@@ -76,12 +74,8 @@ NodeName=$node NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=local Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 
-munged_log=$folder/munge/munged.log
-touch "$munged_log" && chown munge: "$munged_log"
-setpriv --reuid munge --regid munge --clear-groups munged --socket="$folder/munge/socket" \
-  --key-file="$folder/munge/key" --pid-file="$folder/munge/munged.pid" --log-file="$munged_log" \
-  --seed-file="$folder/munge/seed" --force
-cp "$folder/munge/munged.pid" "$folder/munged.pid"
+munged --socket="$folder/munge/socket" --key-file="$folder/munge/key" --pid-file="$folder/munged.pid" \
+  --log-file="$folder/munge/munged.log" --seed-file="$folder/munge/seed" --force
 slurmctld -c
 slurmd -c
 for ((i = 0; i < 300; ++i)); do

@@ -249,7 +249,7 @@ TEST_F(Ranks, AStoppedRankEndsTheRunInTimeAndIsNamed) {
 TEST_F(Ranks, AKilledRankEndsTheRunAndIsNamed) {
   // mpirun ends the others by SIGTERM; by SIGKILL only after this many seconds.
   auto argv = on_ranks(2, train("killed", 4, kLong));
-  argv.insert(argv.begin() + 1, {"--mca", "odls_base_sigkill_timeout", "4"});
+  argv.insert(argv.begin() + 1, {"--mca", "odls_base_sigkill_timeout", "3"});
   Process job(argv);
   const pid_t rank = rank_with_checkpoint("killed", 1, job);
   ASSERT_GT(rank, 0) << job.wait().err;

@@ -32,7 +32,7 @@ class Slurm : public testing::Test {
     const ProcessResult started = shell(script("local_slurm.sh") + " start " + path("slurm"));
     ASSERT_EQ(started.status, 0) << started.err;
     ::setenv("SLURM_CONF", path("slurm/slurm.conf").c_str(), 1);
-    write_tiny_dataset(folder_ / "data", {.train = 24, .validation = 6});
+    write_tiny_dataset(folder_ / "data", {.train = 240, .validation = 6});
   }
   void TearDown() override {
     if (fs::exists(folder_ / "slurm")) {
@@ -92,7 +92,7 @@ TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
   })) << (fs::exists(log) ? read_text_file(log) : "no log");
   // For the job's second start; the first one is to be stopped long before.
   const auto newest = list_checkpoints(folder_ / "job" / "checkpoints").back();
-  set_epochs(checkpoint_step(newest) / 3 + 300);  // 3 steps per epoch
+  set_epochs(checkpoint_step(newest) / 30 + 40);  // 30 steps per epoch
   ASSERT_EQ(shell("scancel --signal=USR1 " + job).status, 0);
   ASSERT_TRUE(wait_for([&] { return said("exit status 75, back into the queue (restart 1)"); }))
       << read_text_file(log);
