@@ -1,5 +1,6 @@
 # sf_add_layer(name [DEPENDS targets...] [OBJECTS regex]): the static library stemfabric_<name> of one layer.
-# Every *.cpp below the folder belongs to it; *_cuda.cpp and *.cu only when CUDA is on. Folders cli/
+# Every *.cpp below the folder belongs to it; *_cuda.cpp and *.cu only when CUDA is on, and *_mpi.cpp,
+# of which runtime/ makes a module of its own, never. Folders cli/
 # (the executable) and simt/ (the host's stand-in for a GPU, tests only) are not part of it. Sources
 # that match OBJECTS are compiled as the object library stemfabric_<name>_objects, for other users.
 function(sf_add_layer name)
@@ -7,7 +8,7 @@ function(sf_add_layer name)
   set(root ${CMAKE_SOURCE_DIR}/${name})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${root}/*.cpp)
   file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${root}/*.cu ${root}/*_cuda.cpp)
-  list(FILTER sources EXCLUDE REGEX "_cuda\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_(cuda|mpi)\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "/${name}/(.*/)?(cli|simt)/")
   if(STEMFABRIC_HAVE_CUDA)
     list(APPEND sources ${cuda_sources})
@@ -36,7 +37,7 @@ endfunction()
 
 # sf_package(target): the program goes into the relocatable package (scripts/package.sh), as bin/<target>.
 # Shared libraries are looked for in lib/ beside it first, also those that they need themselves
-# (RPATH, not RUNPATH).
+# (RPATH, not RUNPATH). Where there is MPI its module lies there too: it is loaded by its name.
 function(sf_package target)
   set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
   target_link_options(${target} PRIVATE -Wl,--disable-new-dtags)

@@ -11,6 +11,10 @@ namespace stemfabric::cli {
 // Adds the command to the application; the callback that CLI11 runs stores what to do in `run`,
 // which main() calls after parsing and which returns the exit status.
 using Run = std::function<int()>;
+
+// Exit statuses beside those of errors (runtime/core/check.h).
+inline constexpr int kExitInterrupted = 75;  // EX_TEMPFAIL: run the same command again
+
 void add_sanitize_command(CLI::App& app, Run& run);
 void add_dataset_command(CLI::App& app, Run& run);
 void add_demo_songs_command(CLI::App& app, Run& run);
