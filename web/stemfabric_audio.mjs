@@ -940,6 +940,10 @@ export async function separate(channels, sampleRate, settings, runModel, options
     throw new RangeError(`separate: the song has ${sampleRate} Hz, the model wants ${settings.sampleRate}; ` +
       'decode it with an AudioContext of that sampleRate, which resamples');
   }
+  const {gain = 1} = options;
+  if (!Number.isFinite(gain) || gain <= 0) {
+    throw new RangeError(`separate: gain is ${gain}, it must be a number above 0`);
+  }
   const separation = new Separation(channels, settings, options);
   const {plan} = separation;
   for (let chunk = 0; chunk < plan.chunks; ++chunk) {
