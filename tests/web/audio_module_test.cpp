@@ -497,5 +497,52 @@ TEST_F(WebAudio, KeepsItsPromises) {
   EXPECT_EQ(node.status, 0) << node.out << node.err;
 }
 
+// In the place of TensorFlow.js, with a model for which all of the song is vocals.
+constexpr const char* kOneModel = R"(window.tf = {
+  loadGraphModel: async url => {
+    if (!(await fetch(url)).ok) throw new Error(url);
+    return {predict: ({shape}) => ({vocals: outputs(shape, 40), drums: outputs(shape, -80)})};
+  },
+  tensor: (values, shape) => {
+    if (values.length !== shape[0] * shape[1] * shape[2]) throw new Error(`shape ${shape}`);
+    return {shape};
+  },
+  tidy: make => make(),
+  dispose: () => {},
+  getBackend: () => 'none'
+};
+const outputs = (shape, value) => ({data: async () => new Float32Array(shape[1] * 32).fill(value)});
+)";
+
+TEST_F(WebAudio, ExamplePagePlaysTheStems) {
+  if (run_process({"/usr/bin/env", "chromium", "--version"}).status != 0) {
+    GTEST_SKIP() << "chromium is not installed: the example page is not tested";
+  }
+  const auto site = folder_ / "site";
+  std::filesystem::create_directories(site / "model" / "tfjs");
+  for (const char* name : {"example.html", "stemfabric_audio.mjs"}) {
+    std::filesystem::copy_file(source(std::string("web/") + name), site / name);
+  }
+  put_file(site / "tf.min.js", kOneModel);
+  put_file(site / "model" / "tfjs" / "model.json", Recording("real", 1, 1000).described().dump());
+  const std::vector<float> song = noise(20000, 5);
+  put_audio(folder_ / "song.wav", song, {.rate = kTinyRate, .format = SampleFormat::kFloat32});
+  const ProcessResult page =
+      run_process({"/usr/bin/env", "node", source("tests/web/example_in_chromium.mjs"),
+                   site.string(), (folder_ / "song.wav").string(), (folder_ / "stems").string()});
+  ASSERT_EQ(page.status, 0) << page.out << page.err;
+  EXPECT_NE(page.out.find("song.wav: 2.5 s of music in "), std::string::npos) << page.out;
+  for (const bool vocals : {true, false}) {
+    AudioReader reader(folder_ / "stems" / (vocals ? "vocals.wav" : "drums.wav"));
+    ASSERT_EQ(reader.info().sample_rate, kTinyRate);
+    ASSERT_EQ(reader.info().channels, 2);
+    std::vector<float> stem(song.size() + 2);
+    ASSERT_EQ(reader.read(0, 20001, stem.data()), 20000);
+    for (std::size_t i = 0; i < song.size(); ++i) {
+      ASSERT_NEAR(stem[i], vocals ? song[i] : 0, 1e-6) << "at " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace stemfabric::test

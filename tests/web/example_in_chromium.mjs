@@ -9,6 +9,7 @@ import path from 'node:path';
 
 const [site, song, output] = process.argv.slice(2);
 
+const DEADLINE_MS = 300_000;
 const TYPES = {'.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript',
   '.json': 'application/json'};
 
@@ -79,11 +80,13 @@ class Page {
     return result.value;
   }
 
-  // Until the page's status is no announcement ("… …") any more.
-  async settled() {
+  // The page's status as soon as it is another than `before` and no announcement ("… …").
+  async status(before = '') {
+    const deadline = Date.now() + DEADLINE_MS;
     for (;;) {
       const text = await this.evaluate('document.getElementById("status")?.textContent ?? " …"');
-      if (!text.endsWith('…')) return text;
+      if (text !== before && !text.endsWith('…')) return text;
+      if (Date.now() > deadline) throw new Error(`the page says for minutes: ${text}`);
       await new Promise(later => setTimeout(later, 100));
     }
   }
@@ -111,10 +114,10 @@ const server = await serve(site);
 const browser = new Browser(profile);
 try {
   const page = await browser.open(`http://127.0.0.1:${server.address().port}/example.html`);
-  console.log(await page.settled());
+  const ready = await page.status();
+  console.log(ready);
   await page.choose(song);
-  await new Promise(later => setTimeout(later, 200));
-  console.log(await page.settled());
+  console.log(await page.status(ready));
   fs.mkdirSync(output, {recursive: true});
   for (const [stem, bytes] of await page.stems()) {
     fs.writeFileSync(path.join(output, `${stem}.wav`), Buffer.from(bytes, 'base64'));
