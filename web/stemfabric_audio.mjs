@@ -84,10 +84,14 @@ function checkSignal(where, channels, shortest) {
   }
 }
 
-function checkFloats(where, name, values, length) {
+function requireFloats(where, name, values) {
   if (!(values instanceof Float32Array)) {
     throw new TypeError(`${where}: ${name} must be a Float32Array`);
   }
+}
+
+function checkFloats(where, name, values, length) {
+  requireFloats(where, name, values);
   if (values.length !== length) {
     throw new RangeError(`${where}: ${name} has ${values.length} values, not ${length}`);
   }
@@ -709,6 +713,7 @@ class MaskExpander {
 export function applyMasks(outputs, spectra, settings) {
   checkTransform('applyMasks', {nFft: settings.nFft, hopLength: 1}, 1);
   checkMasks('applyMasks', settings);
+  requireFloats('applyMasks', 'outputs', outputs);
   const masks = new MaskExpander(settings);
   const row = 2 * masks.bins;
   const frames = outputs.length / masks.outputs;
@@ -865,6 +870,9 @@ class Separation {
   }
 
   addOutputs(chunk, outputs) {
+    if (outputs === null || typeof outputs !== 'object') {
+      throw new TypeError(`separate: runModel gave ${outputs}, not an object of a Float32Array for each stem`);
+    }
     const weights = this.weights.map((_, i) => this.plan.weight(chunk, i));
     weights.forEach((weight, i) => { this.weights[i] += weight; });
     for (const name of this.wanted ?? Object.keys(outputs)) {

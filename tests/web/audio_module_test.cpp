@@ -243,7 +243,7 @@ TEST_F(WebAudio, ChunksAreThoseOfSeparate) {
   };
   const std::vector<Sizes> all = {{1, 1, 1},     {5, 129, 2},   {129, 129, 2}, {130, 129, 2},
                                   {400, 129, 1}, {400, 129, 2}, {400, 129, 4}, {33, 7, 3},
-                                  {50, 16, 30},  {50, 1, 2}};
+                                  {50, 16, 30},  {50, 1, 2},    {300, 95, 2}};
   for (const Sizes& s : all) {
     add("chunkPlan", {{"frames", s.frames}, {"mostFrames", s.chunk}, {"numOverlap", s.overlap}},
         {});

@@ -147,11 +147,14 @@ async function errorsSayWhatIsWrong() {
     () => ({vocals: new Float32Array(5)}));
   await refused(/TypeError: separate: runModel's answer for bass must be a Float32Array/, {}, song, 8000,
     frameModel, {stems: ['bass']});
+  await refused(/TypeError: separate: runModel gave undefined, not an object/, {}, song, 8000, () => undefined);
   await refused(/chunkPlan: numOverlap is 0/, {}, song, 8000, frameModel, {numOverlap: 0});
   await refused(/separate: gain is 0, it must be a number above 0/, {}, song, 8000, frameModel, {gain: 0});
   assert.throws(() => audio.stft([noise(256, 1)], SETTINGS), /stft: the signal has 256 samples, it must have 257/);
   assert.throws(() => audio.stftFeatures(song, {...SETTINGS, sampleRate: 5}), /stftFeatures: sampleRate is 5/);
   assert.throws(() => audio.istft(new Float32Array(7), 9000, SETTINGS), /istft: spectra has 7 values/);
+  assert.throws(() => audio.applyMasks([0], new Float32Array(1028), SETTINGS),
+    /TypeError: applyMasks: outputs must be a Float32Array/);
   assert.throws(() => audio.applyMasks(new Float32Array(33), new Float32Array(1028), SETTINGS),
     /applyMasks: outputs has 33 values, not 32 for each frame/);
 }
