@@ -34,6 +34,10 @@ class Browser {
       {stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe']});
     this.waiting = new Map();
     this.next = 1;
+    this.ended = new Promise(resolve => this.process.once('exit', resolve));
+    this.ended.then(status => {
+      for (const {reject} of this.waiting.values()) reject(new Error(`chromium ended: ${status}`));
+    });
     let text = '';
     this.process.stdio[4].setEncoding('utf8').on('data', part => {
       const messages = (text + part).split('\0');
@@ -49,8 +53,9 @@ class Browser {
     if (error) reject(new Error(error.message)); else resolve(result);
   }
 
-  send(method, params = {}, sessionId = undefined) {
+  async send(method, params = {}, sessionId = undefined) {
     const id = this.next++;
+    if (this.process.exitCode !== null) throw new Error(`chromium ended: ${this.process.exitCode}`);
     this.process.stdio[3].write(`${JSON.stringify({id, method, params, sessionId})}\0`);
     return new Promise((resolve, reject) => this.waiting.set(id, {resolve, reject}));
   }
@@ -62,9 +67,8 @@ class Browser {
   }
 
   async close() {
-    const ended = new Promise(resolve => this.process.once('exit', resolve));
-    await this.send('Browser.close');
-    await ended;
+    this.send('Browser.close').catch(() => {});  // it may end before it answers
+    await this.ended;
   }
 }
 
