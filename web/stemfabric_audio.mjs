@@ -875,7 +875,8 @@ class Separation {
     }
     const weights = this.weights.map((_, i) => this.plan.weight(chunk, i));
     weights.forEach((weight, i) => { this.weights[i] += weight; });
-    for (const name of this.wanted ?? Object.keys(outputs)) {
+    this.wanted ??= Object.keys(outputs);  // of the first chunk: so it stays
+    for (const name of this.wanted) {
       checkFloats('separate', `runModel's answer for ${name}`, outputs[name],
         this.plan.chunkFrames * this.masks.outputs);
       if (!this.stems.has(name)) this.stems.set(name, this.newStem());

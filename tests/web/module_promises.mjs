@@ -148,6 +148,11 @@ async function errorsSayWhatIsWrong() {
   await refused(/TypeError: separate: runModel's answer for bass must be a Float32Array/, {}, song, 8000,
     frameModel, {stems: ['bass']});
   await refused(/TypeError: separate: runModel gave undefined, not an object/, {}, song, 8000, () => undefined);
+  let calls = 0;
+  await refused(/TypeError: separate: runModel's answer for drums must be a Float32Array/, {}, song, 8000, inputs => {
+    const {vocals, drums} = frameModel(inputs);
+    return calls++ === 0 ? {vocals, drums} : {vocals};
+  });
   await refused(/chunkPlan: numOverlap is 0/, {}, song, 8000, frameModel, {numOverlap: 0});
   await refused(/separate: gain is 0, it must be a number above 0/, {}, song, 8000, frameModel, {gain: 0});
   assert.throws(() => audio.stft([noise(256, 1)], SETTINGS), /stft: the signal has 256 samples, it must have 257/);
