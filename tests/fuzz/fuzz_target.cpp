@@ -1,5 +1,7 @@
 #include "tests/fuzz/fuzz_target.h"
 
+#include <unistd.h>
+
 #include "runtime/io/file.h"
 #include "tests/support/paths.h"
 
@@ -21,8 +23,11 @@ bool accepts(const FuzzTarget& target, std::string_view bytes) {
   }
 }
 
+// In memory where that is possible: the targets write thousands of files, and writers sync.
 const fs::path& scratch_folder() {
-  static const test::TempDir kFolder;
+  constexpr const char* kInMemory = "/dev/shm";
+  static const test::TempDir kFolder(::access(kInMemory, W_OK) == 0 ? fs::path(kInMemory)
+                                                                    : fs::temp_directory_path());
   return kFolder.path();
 }
 
@@ -34,8 +39,7 @@ fs::path hostile_file(const std::string& extension, std::string_view bytes) {
 
 std::string written(const std::string& extension,
                     const std::function<void(const fs::path&)>& write) {
-  const test::TempDir folder;
-  const fs::path path = folder / ("seed" + extension);
+  const fs::path path = scratch_folder() / ("seed" + extension);
   write(path);
   return read_text_file(path);
 }

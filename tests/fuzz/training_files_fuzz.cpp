@@ -145,8 +145,7 @@ void read_dataset_manifest(std::string_view bytes) {
 }
 
 std::vector<std::string> dataset_manifest_seeds() {
-  const test::TempDir folder;
-  const std::string hash = write_dataset(folder.path());
+  const std::string hash = write_dataset(scratch_folder() / "seed-dataset");
   return {R"({"format":"stemfabric-dataset","version":1,"correctionWeight":1.5,)"
           R"("input":{"mean":[0,1,2.5,-3],"scale":[1,1,2,1e-3]},)"
           R"("shards":{"train":[{"file":"shard-00000.safetensors","records":2,"sha256":")" +
