@@ -5,20 +5,30 @@ if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
 endif()
 
 set(root ${CMAKE_SOURCE_DIR})
-file(GLOB reader_sources CONFIGURE_DEPENDS
-  ${root}/runtime/core/*.cpp ${root}/runtime/device/*.cpp ${root}/runtime/io/*.cpp
-  ${root}/runtime/memory/*.cpp ${root}/trainer/config/*.cpp ${root}/trainer/snapshot/*.cpp)
-list(FILTER reader_sources EXCLUDE REGEX "_cuda\\.cpp$")
-foreach(source stems version audio_data/audio_audit audio_data/audio_manifest audio_data/audio_track
-    audio_data/csv audio_data/folder_listing audio_data/level audio_data/moisesdb audio_data/stem_map
-    audio_data/track_layout data/dataset data/shard model/parameter_table model/weights_file
-    training/checkpoint training/json_fields training/training_state)
-  list(APPEND reader_sources ${root}/trainer/${source}.cpp)
+foreach(source
+    runtime/core/check runtime/core/dtype runtime/core/log runtime/core/shape
+    runtime/core/tensor_view runtime/device/device runtime/device/execution_context
+    runtime/device/stream runtime/device/thread_pool runtime/io/audio_file runtime/io/file
+    runtime/io/folder runtime/io/npy runtime/io/npy_header runtime/io/safetensors
+    runtime/io/self_hash runtime/io/sha256 runtime/memory/buffer runtime/memory/host_access
+    runtime/memory/memory_resource trainer/audio_data/audio_audit
+    trainer/audio_data/audio_manifest trainer/audio_data/audio_track trainer/audio_data/csv
+    trainer/audio_data/folder_listing trainer/audio_data/level trainer/audio_data/moisesdb
+    trainer/audio_data/stem_map trainer/audio_data/track_layout trainer/config/config_io
+    trainer/config/config_print trainer/config/config_reader trainer/config/config_rules
+    trainer/config/fields trainer/config/json_document trainer/config/suggest
+    trainer/config/yaml_document trainer/data/dataset trainer/data/shard
+    trainer/model/parameter_table trainer/model/weights_file trainer/snapshot/input_files
+    trainer/snapshot/layout trainer/snapshot/record_reader trainer/snapshot/record_writer
+    trainer/snapshot/schema trainer/snapshot/snapshot_parser
+    trainer/snapshot/snapshot_parser_context trainer/snapshot/strict_json trainer/stems
+    trainer/training/checkpoint trainer/training/json_fields trainer/training/training_state
+    trainer/version tests/support/paths)
+  list(APPEND reader_sources ${root}/${source}.cpp)
 endforeach()
 
 set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=undefined)
-add_library(fuzz_readers STATIC ${reader_sources} ${fuzz_sources} fuzz_target.cpp
-  ${root}/tests/support/paths.cpp)
+add_library(fuzz_readers STATIC ${reader_sources} ${fuzz_sources} fuzz_target.cpp)
 add_dependencies(fuzz_readers stemfabric_revision)
 target_include_directories(fuzz_readers PUBLIC ${root}
   PRIVATE $<TARGET_PROPERTY:stemfabric_trainer,INCLUDE_DIRECTORIES>)
@@ -27,7 +37,7 @@ target_compile_options(fuzz_readers
   PRIVATE -fsanitize=fuzzer-no-link)
 target_link_libraries(fuzz_readers
   PUBLIC fmt::fmt Threads::Threads
-  PRIVATE stemfabric_trainer_dependencies stemfabric_hdf5 spdlog::spdlog PkgConfig::SNDFILE)
+  PRIVATE stemfabric_trainer_dependencies spdlog::spdlog PkgConfig::SNDFILE)
 set_source_files_properties(${root}/tests/support/paths.cpp PROPERTIES
   COMPILE_DEFINITIONS SF_TEST_DATA_DIR="${root}/tests/data")
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "runtime/io/file.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -18,7 +19,12 @@ constexpr const FuzzTarget* kTargets[] = {
     &kAudioFile,       &kAudioManifest, &kCheckpointState, &kConfigJson,  &kConfigYaml,
     &kDatasetManifest, &kNpy,           &kRecord,          &kSafetensors, &kSnapshot,
     &kStemMap,         &kTrackTable,    &kWeights};
-constexpr int kRounds = 400;
+
+// Mutations per target; STEMFABRIC_FUZZ_ROUNDS asks for more.
+int rounds_per_target() {
+  const char* asked = std::getenv("STEMFABRIC_FUZZ_ROUNDS");
+  return asked == nullptr ? 400 : std::atoi(asked);
+}
 
 class Fuzz : public testing::TestWithParam<const FuzzTarget*> {};
 
@@ -41,7 +47,7 @@ TEST_P(Fuzz, MutationsOfTheSeeds) {
   const FuzzTarget& target = *GetParam();
   const std::vector<std::string> seeds = target.seeds();
   test::MutationCounts counts;
-  const int rounds = std::max(1, kRounds / static_cast<int>(seeds.size()));
+  const int rounds = std::max(1, rounds_per_target() / static_cast<int>(seeds.size()));
   for (std::size_t s = 0; s < seeds.size(); ++s) {
     const auto seed_counts = test::read_mutated(
         kSource, seeds[s],
