@@ -15,6 +15,7 @@ void add_sanitize_command(CLI::App& app, Run& run);
 void add_dataset_command(CLI::App& app, Run& run);
 void add_demo_songs_command(CLI::App& app, Run& run);
 void add_features_command(CLI::App& app, Run& run);
+void add_ingest_command(CLI::App& app, Run& run);
 void add_train_command(CLI::App& app, Run& run);
 void add_evaluate_command(CLI::App& app, Run& run);
 void add_predict_command(CLI::App& app, Run& run);

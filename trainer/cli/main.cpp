@@ -19,6 +19,7 @@ constexpr AddCommand kCommands[] = {
 
     // Data
     add_features_command,
+    add_ingest_command,
     add_sanitize_command,
     add_dataset_command,
     add_demo_songs_command,
