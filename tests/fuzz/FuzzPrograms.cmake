@@ -18,12 +18,14 @@ foreach(source
     trainer/config/config_print trainer/config/config_reader trainer/config/config_rules
     trainer/config/fields trainer/config/json_document trainer/config/suggest
     trainer/config/yaml_document trainer/data/dataset trainer/data/shard
-    trainer/model/parameter_table trainer/model/weights_file trainer/snapshot/input_files
+    trainer/ingest/collector trainer/ingest/http_server trainer/ingest/http_session
+    trainer/ingest/ingest_metrics trainer/ingest/log_checkpointer trainer/ingest/snapshot_store
+    trainer/ingest/snapshot_writer trainer/model/parameter_table trainer/model/weights_file trainer/snapshot/input_files
     trainer/snapshot/layout trainer/snapshot/record_reader trainer/snapshot/record_writer
     trainer/snapshot/schema trainer/snapshot/snapshot_parser
     trainer/snapshot/snapshot_parser_context trainer/snapshot/strict_json trainer/stems
     trainer/training/checkpoint trainer/training/json_fields trainer/training/training_state
-    trainer/version tests/support/paths)
+    trainer/version tests/support/http_client tests/support/paths)
   list(APPEND reader_sources ${root}/${source}.cpp)
 endforeach()
 
@@ -45,7 +47,7 @@ set_source_files_properties(${root}/tests/support/paths.cpp PROPERTIES
 add_custom_target(fuzz_programs)
 foreach(target audio_file:kAudioFile audio_manifest:kAudioManifest
     checkpoint_state:kCheckpointState config_json:kConfigJson config_yaml:kConfigYaml
-    dataset_manifest:kDatasetManifest npy:kNpy record:kRecord safetensors:kSafetensors
+    dataset_manifest:kDatasetManifest http:kHttp npy:kNpy record:kRecord safetensors:kSafetensors
     snapshot:kSnapshot stem_map:kStemMap track_table:kTrackTable weights:kWeights)
   string(REPLACE ":" ";" target ${target})
   list(GET target 0 name)

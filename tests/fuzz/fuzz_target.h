@@ -30,6 +30,7 @@ extern const FuzzTarget kCheckpointState;  // state.json of a checkpoint
 extern const FuzzTarget kConfigJson;       // configurations in checkpoints and weights files
 extern const FuzzTarget kConfigYaml;       // configuration files
 extern const FuzzTarget kDatasetManifest;  // manifest.json of a data set of snapshots
+extern const FuzzTarget kHttp;             // a connection to the collector
 extern const FuzzTarget kNpy;
 extern const FuzzTarget kRecord;  // lines of sanitised snapshots
 extern const FuzzTarget kSafetensors;

@@ -15,10 +15,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const FuzzTarget* kTargets[] = {
-    &kAudioFile,       &kAudioManifest, &kCheckpointState, &kConfigJson,  &kConfigYaml,
-    &kDatasetManifest, &kNpy,           &kRecord,          &kSafetensors, &kSnapshot,
-    &kStemMap,         &kTrackTable,    &kWeights};
+constexpr const FuzzTarget* kTargets[] = {&kAudioFile,   &kAudioManifest, &kCheckpointState,
+                                          &kConfigJson,  &kConfigYaml,    &kDatasetManifest,
+                                          &kHttp,        &kNpy,           &kRecord,
+                                          &kSafetensors, &kSnapshot,      &kStemMap,
+                                          &kTrackTable,  &kWeights};
 
 // Mutations per target; STEMFABRIC_FUZZ_ROUNDS asks for more.
 int rounds_per_target() {
