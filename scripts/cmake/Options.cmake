@@ -1,6 +1,7 @@
 # Build options and the flags that every target shares.
 option(STEMFABRIC_BUILD_TESTS "Build the tests" ON)
 option(STEMFABRIC_BUILD_BENCHMARKS "Build the benchmarks" ON)
+option(STEMFABRIC_FUZZ "Add the libFuzzer programs of tests/fuzz (clang++ only)" OFF)
 foreach(feature CUDA NCCL MPI)
   set(STEMFABRIC_${feature} AUTO CACHE STRING "Use ${feature}: AUTO, ON or OFF")
   set_property(CACHE STEMFABRIC_${feature} PROPERTY STRINGS AUTO ON OFF)
