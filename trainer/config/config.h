@@ -53,6 +53,7 @@ struct AudioConfig {
   int64_t n_fft = 4096;
   int64_t hop_length = 1024;
   double min_mean_abs = 0.0;
+  std::string feature_groups = "all";
 
   template <typename V>
   void visit(V&& v) {
@@ -66,6 +67,11 @@ struct AudioConfig {
     v("min_mean_abs", min_mean_abs,
       "a training chunk whose mixture's mean magnitude is below this is drawn again; 0 = never",
       between(0, 1));
+    v("feature_groups", feature_groups,
+      "all: 256 features of a frame; spectral: the model sees its 128 band levels alone, the "
+      "others "
+      "are held at their mean",
+      one_of({"all", "spectral"}));
   }
 };
 
