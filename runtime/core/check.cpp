@@ -18,6 +18,8 @@ std::string_view error_kind_name(ErrorKind kind) {
       return "device";
     case ErrorKind::kNumeric:
       return "numeric";
+    case ErrorKind::kRanks:
+      return "ranks";
     case ErrorKind::kInternal:
       return "internal";
   }
@@ -31,6 +33,8 @@ int exit_status(ErrorKind kind) {
       return 2;
     case ErrorKind::kInputData:
       return 3;
+    case ErrorKind::kRanks:
+      return 76;
     default:
       return 1;
   }

@@ -19,6 +19,7 @@ enum class ErrorKind : uint8_t {
   kOutOfMemory,  // an allocation failed                      -> 1
   kDevice,       // device or driver                          -> 1
   kNumeric,      // non-finite values stopped the run         -> 1
+  kRanks,        // another rank died or hangs                -> 76
   kInternal,     // a broken invariant: a bug of ours         -> 1
 };
 
@@ -53,6 +54,7 @@ SF_DEFINE_ERROR(IoError, ErrorKind::kIo);
 SF_DEFINE_ERROR(OutOfMemoryError, ErrorKind::kOutOfMemory);
 SF_DEFINE_ERROR(DeviceError, ErrorKind::kDevice);
 SF_DEFINE_ERROR(NumericError, ErrorKind::kNumeric);
+SF_DEFINE_ERROR(CollectiveError, ErrorKind::kRanks);
 SF_DEFINE_ERROR(InternalError, ErrorKind::kInternal);
 #undef SF_DEFINE_ERROR
 // NOLINTEND(bugprone-macro-parentheses)

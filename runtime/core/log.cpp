@@ -4,12 +4,14 @@
 #include <spdlog/spdlog.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace stemfabric {
 namespace {
 
 LogFormat g_format = LogFormat::kText;
 LogLevel g_level = LogLevel::kInfo;
+std::string g_origin;
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
@@ -49,10 +51,15 @@ void set_log_format(LogFormat format) {
 LogLevel log_level() { return g_level; }
 LogFormat log_format() { return g_format; }
 
-void log_message(LogLevel level, std::string_view message) {
+void set_log_origin(std::string origin) { g_origin = std::move(origin); }
+const std::string& log_origin() { return g_origin; }
+
+void log_message(LogLevel level, std::string_view text) {
   if (level < g_level) {
     return;
   }
+  const std::string message =
+      g_origin.empty() ? std::string(text) : fmt::format("{}: {}", g_origin, text);
   const auto spd = to_spdlog(level);
   if (g_format == LogFormat::kText) {
     logger().log(spd, "{}", message);

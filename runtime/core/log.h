@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace stemfabric {
@@ -16,6 +17,9 @@ void set_log_level(LogLevel level);
 void set_log_format(LogFormat format);
 LogLevel log_level();
 LogFormat log_format();
+// Put before every message ("rank 1"); empty: nothing.
+void set_log_origin(std::string origin);
+const std::string& log_origin();
 
 // Writes one line; thread-safe. JSON lines hold "time", "level" and "message".
 void log_message(LogLevel level, std::string_view message);

@@ -1,6 +1,7 @@
 # Build options and the flags that every target shares.
 option(STEMFABRIC_BUILD_TESTS "Build the tests" ON)
 option(STEMFABRIC_BUILD_BENCHMARKS "Build the benchmarks" ON)
+option(STEMFABRIC_FUZZ "Add the libFuzzer programs of tests/fuzz (clang++ only)" OFF)
 foreach(feature CUDA NCCL MPI)
   set(STEMFABRIC_${feature} AUTO CACHE STRING "Use ${feature}: AUTO, ON or OFF")
   set_property(CACHE STEMFABRIC_${feature} PROPERTY STRINGS AUTO ON OFF)
@@ -17,6 +18,7 @@ set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_BUILD_RPATH ${CMAKE_BINARY_DIR}/modules)  # what programs load by name: runtime/CMakeLists.txt
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_CXX_FLAGS_RELEASE "-O3")  # asserts stay on: SF_CHECK does not depend on NDEBUG
 

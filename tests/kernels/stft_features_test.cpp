@@ -13,6 +13,7 @@
 #include "kernels/stft_features/feature_bands.h"
 #include "tests/oracles/stft_features_cases.h"
 #include "tests/oracles/stft_features_oracle.h"
+#include "tests/support/feature_bounds.h"
 #include "tests/support/op_harness.h"
 #include "tests/support/simd_levels.h"
 
@@ -62,53 +63,6 @@ struct Problem {
   double at(int64_t t, int64_t feature) const { return features.get(t * kAudioFeatures + feature); }
   GuardedTensor signal, features, spectra;
 };
-
-// The features [begin, end), every `step`-th, of all frames.
-std::vector<double> columns(const std::vector<double>& features, std::size_t begin, std::size_t end,
-                            std::size_t step = 1) {
-  std::vector<double> out;
-  for (std::size_t row = 0; row < features.size(); row += kAudioFeatures) {
-    for (std::size_t i = begin; i < end; i += step) {
-      out.push_back(features[row + i]);
-    }
-  }
-  return out;
-}
-
-// Amplitudes of logarithms of powers. Of these, rounding a frame's spectrum costs all bands the
-// same; the logarithm of a band that happens to be weak, it costs as much as you like.
-std::vector<double> amplitudes(std::vector<double> logarithms) {
-  for (double& x : logarithms) {
-    x = std::pow(10.0, x / 2);
-  }
-  return logarithms;
-}
-
-void expect_features(const std::vector<double>& features, const std::vector<double>& naive,
-                     const std::vector<double>& oracle) {
-  struct Group {
-    std::string name;
-    std::size_t begin, end, step = 1;
-    bool logarithms = false;
-  };
-  for (const Group& g :
-       {Group{"spectral", 0, kStereoBegin, 1, true},
-        Group{"side_ratio", kStereoBegin, kCorrelation, kStereoValues},
-        Group{"pan", kStereoBegin + 1, kCorrelation, kStereoValues},
-        Group{"phase", kStereoBegin + 2, kCorrelation, kStereoValues},
-        Group{"correlation", kCorrelation, kHarmonicBegin},
-        Group{"harmonic", kHarmonicBegin, kPercussiveBegin, 1, true},
-        Group{"percussive", kPercussiveBegin, kTemporalBegin, 1, true},
-        Group{"rms", kRms, kRms + 1}, Group{"zero_crossings", kZeroCrossings, kZeroCrossings + 1},
-        Group{"pitch", kPitch, kPitch + 1}, Group{"flux", kFlux, kFlux + 1},
-        Group{"energy", kEnergyBegin, kAudioFeatures, 1, true}}) {
-    const auto values = [&](const std::vector<double>& of) {
-      const auto chosen = columns(of, g.begin, g.end, g.step);
-      return g.logarithms ? amplitudes(chosen) : chosen;
-    };
-    expect_within_bound(g.name, values(features), values(naive), values(oracle));
-  }
-}
 
 class StftFeaturesTest : public testing::TestWithParam<FeaturesCase> {};
 INSTANTIATE_TEST_SUITE_P(Cases, StftFeaturesTest, testing::ValuesIn(features_test_cases()),

@@ -83,26 +83,34 @@ std::string mutated(std::string_view bytes, uint32_t seed, int round) {
   return changed;
 }
 
-MutationCounts read_mutated(const std::filesystem::path& path, std::string_view bytes,
-                            const MutationOptions& options, const std::function<void()>& read) {
+MutationCounts read_mutated(std::string_view name, std::string_view bytes,
+                            const MutationOptions& options,
+                            const std::function<void(const std::string&)>& read) {
   MutationCounts counts;
   for (int round = 0; round < options.rounds; ++round) {
-    put_file(path, mutated(bytes, options.seed, round));
+    const std::string damaged = mutated(bytes, options.seed, round);
     SCOPED_TRACE("seed " + std::to_string(options.seed) + ", round " + std::to_string(round));
     try {
       const MemoryLimit limit;
-      read();
+      read(damaged);
       ++counts.accepted;
     } catch (const Error& error) {
       ++counts.refused;
       EXPECT_EQ(error.kind(), options.kind) << error.what();
-      EXPECT_NE(std::string(error.what()).find(path.filename().string()), std::string::npos)
-          << error.what();
+      EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
     } catch (const std::exception& error) {
       ADD_FAILURE() << "another exception: " << error.what();
     }
   }
   return counts;
+}
+
+MutationCounts read_mutated(const std::filesystem::path& path, std::string_view bytes,
+                            const MutationOptions& options, const std::function<void()>& read) {
+  return read_mutated(path.filename().string(), bytes, options, [&](const std::string& damaged) {
+    put_file(path, damaged);
+    read();
+  });
 }
 
 }  // namespace stemfabric::test

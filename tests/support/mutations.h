@@ -28,7 +28,11 @@ struct MutationCounts {
 // numbers changed, the end cut off.
 std::string mutated(std::string_view bytes, uint32_t seed, int round);
 
-// Writes damaged versions of `bytes` to `path`, calls `read` on each and checks what it does.
+// Calls `read` on damaged versions of `bytes` and checks what it does; an error names `name`.
+MutationCounts read_mutated(std::string_view name, std::string_view bytes,
+                            const MutationOptions& options,
+                            const std::function<void(const std::string&)>& read);
+// The same for a reader of files: the damaged versions are written to `path`.
 MutationCounts read_mutated(const std::filesystem::path& path, std::string_view bytes,
                             const MutationOptions& options, const std::function<void()>& read);
 

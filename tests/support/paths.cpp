@@ -16,9 +16,10 @@ std::filesystem::path data_dir() {
   return program.parent_path().parent_path() / "tests" / "data";
 }
 
-TempDir::TempDir() {
-  std::string pattern =
-      (std::filesystem::temp_directory_path() / "stemfabric-test-XXXXXX").string();
+TempDir::TempDir() : TempDir(std::filesystem::temp_directory_path()) {}
+
+TempDir::TempDir(const std::filesystem::path& parent) {
+  std::string pattern = (parent / "stemfabric-test-XXXXXX").string();
   SF_CHECK(mkdtemp(pattern.data()) != nullptr, "mkdtemp {}", pattern);
   path_ = pattern;
 }

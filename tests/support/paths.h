@@ -13,7 +13,8 @@ std::filesystem::path data_dir();
 // A fresh folder, removed with all its contents at the end of the scope.
 class TempDir {
  public:
-  TempDir();
+  TempDir();  // in the system's folder for temporary files
+  explicit TempDir(const std::filesystem::path& parent);
   ~TempDir();
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;

@@ -74,7 +74,6 @@ AudioDataset::AudioDataset(std::vector<std::shared_ptr<const AudioTrack>> tracks
                            const AudioSampling& sampling)
     : tracks_(std::move(tracks)), sampling_(sampling) {
   SF_CHECK(!tracks_.empty() && sampling.chunk_frames > 0);
-  std::string text;
   first_chunk_ = {0};
   first_frame_ = {0};
   for (std::size_t t = 0; t < tracks_.size(); ++t) {
@@ -86,11 +85,9 @@ AudioDataset::AudioDataset(std::vector<std::shared_ptr<const AudioTrack>> tracks
         with_stem_[static_cast<std::size_t>(s)].push_back(static_cast<int64_t>(t));
       }
     }
-    text += track_hash_line(track.info());
   }
   const bool counted = !sampling_.fixed && sampling_.samples_per_epoch > 0;
   size_ = counted ? sampling_.samples_per_epoch : first_chunk_.back();
-  hash_ = sha256_hex(text);
 }
 
 // The random words of one chunk: Philox keyed by (seed, epoch, attempt), counted by (sample, what

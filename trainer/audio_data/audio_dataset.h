@@ -55,7 +55,6 @@ class AudioDataset {
   int64_t chunk_frames() const { return sampling_.chunk_frames; }
   // "Some song @ 12.345 s": where the chunk comes from (before a remix, at the first try).
   std::string id(int64_t sample, int64_t epoch) const;
-  const std::string& hash() const { return hash_; }  // over the tracks' content, not the sampling
 
   // Fills the first rows with these chunks of an epoch (they count from 0), scaled by the tracks'
   // gains. What a row holds depends on (seed, epoch, sample) alone.
@@ -91,7 +90,6 @@ class AudioDataset {
   std::vector<int64_t> first_chunk_;  // of each track, and the total at the end
   std::vector<int64_t> first_frame_;  // of each track, as if laid end to end
   std::array<std::vector<int64_t>, kStemCount> with_stem_;  // tracks that have a stem
-  std::string hash_;
 };
 
 // A whole audio data set folder.

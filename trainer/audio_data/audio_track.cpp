@@ -122,4 +122,12 @@ void AudioTrack::verify() const {
   }
 }
 
+std::string hash_of_tracks(std::span<const std::shared_ptr<const AudioTrack>> tracks) {
+  std::string text;
+  for (const auto& track : tracks) {
+    text += track_hash_line(track->info());
+  }
+  return sha256_hex(text);
+}
+
 }  // namespace stemfabric

@@ -9,6 +9,8 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <string>
 
 #include "runtime/io/safetensors.h"
@@ -61,5 +63,8 @@ class AudioTrack {
   std::array<ConstTensorView, kStemCount> stems_;
   ConstTensorView remainder_;
 };
+
+// Over their content, in this order.
+std::string hash_of_tracks(std::span<const std::shared_ptr<const AudioTrack>> tracks);
 
 }  // namespace stemfabric

@@ -252,7 +252,8 @@ int parse_and_run(const std::vector<std::string>& args, std::span<const AddComma
   app.footer(
       "`stemfabric <command> --help` lists the options of a command. Options may be written\n"
       "--output-dir or --outputDir. Exit status: 0 done, 2 usage or configuration, 3 input data,\n"
-      "75 stopped by a signal after saving a checkpoint (run it again), 1 anything else.");
+      "75 stopped by a signal after saving a checkpoint (run it again), 76 another rank died or\n"
+      "hangs (run it again), 1 anything else.");
   try {
     parse(app, args, command);
   } catch (const CLI::CallForVersion& version) {
@@ -279,7 +280,7 @@ int report(const std::string& command, int status, std::string_view message) {
   if (log_format() == LogFormat::kJson) {
     log_message(LogLevel::kError, line);
   } else {
-    fmt::print(stderr, "{}\n", line);
+    fmt::print(stderr, "{}{}{}\n", log_origin(), log_origin().empty() ? "" : ": ", line);
   }
   return status;
 }

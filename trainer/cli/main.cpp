@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/collectives/mpi_transport.h"
 #include "trainer/cli/application.h"
 
 namespace {
@@ -19,6 +20,7 @@ constexpr AddCommand kCommands[] = {
 
     // Data
     add_features_command,
+    add_ingest_command,
     add_sanitize_command,
     add_dataset_command,
     add_demo_songs_command,
@@ -30,6 +32,7 @@ constexpr AddCommand kCommands[] = {
     add_evaluate_command,
     add_predict_command,
     add_separate_command,
+    add_export_command,
     add_bss_eval_command,
 
     // This installation
@@ -51,6 +54,8 @@ int main(int argc, char** argv) {
   // A file that outgrows its limit (ulimit -f) is an error with a sentence, not a signal's death.
   std::signal(SIGXFSZ, SIG_IGN);
   std::set_terminate(end_in_a_sentence);
-  return run_application(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc),
-                         kCommands);
+  const int status =
+      run_application(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc), kCommands);
+  stemfabric::leave_ranks(status, status == 0 || status == kExitInterrupted);
+  return status;
 }

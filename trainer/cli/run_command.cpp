@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "runtime/collectives/mpi_transport.h"
+#include "runtime/core/check.h"
 #include "runtime/core/progress.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
@@ -10,8 +12,6 @@
 
 namespace stemfabric::cli {
 namespace {
-
-constexpr int kExitInterrupted = 75;  // EX_TEMPFAIL: run the same command again
 
 struct Options {
   ConfigOptions config;
@@ -71,6 +71,12 @@ void print_scores(const PipelineResult& result) {
 }
 
 int run_run(const Options& options) {
+  if (const RankEnvironment ranks = rank_environment(); ranks.size > 1) {
+    throw UsageError(
+        "{} started this command {} times; only `train` works on several ranks: make the data set "
+        "in one process, and train on it",
+        ranks.launcher, ranks.size);
+  }
   std::vector<ConfigOverride> overrides;
   if (!options.train_ratio.empty()) {
     overrides.push_back({"data.train_ratio", options.train_ratio, "--train-ratio"});

@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include <limits>
 #include <memory>
 
 #include "runtime/core/check.h"
@@ -29,6 +30,9 @@ int run_sanitize(const SanitizeOptions& options) {
              summary.count(Verdict::kAccept), summary.count(Verdict::kAcceptWithRepair),
              summary.count(Verdict::kReject), summary.count(Verdict::kDuplicate),
              options.output.string(), static_cast<double>(summary.output_bytes) / 1e6);
+  if (summary.last_sequence > 0) {
+    fmt::print("The store was read up to --after-sequence {}\n", summary.last_sequence);
+  }
   require_accepted(options, summary);
   return 0;
 }
@@ -41,7 +45,8 @@ void add_sanitize_command(CLI::App& app, Run& run) {
       "sanitize", "Validate exported snapshots and keep only what the schema names");
   command
       ->add_option("--input", options->input,
-                   "Folder with *.json and *.jsonl (searched recursively), or one such file")
+                   "Folder with *.json and *.jsonl (searched recursively), one such file, or the "
+                   "store of an ingest")
       ->type_name("PATH")
       ->required();
   command->add_option("--output", options->output, "Sanitised records, one JSON object per line")
@@ -55,6 +60,11 @@ void add_sanitize_command(CLI::App& app, Run& run) {
       ->capture_default_str();
   command->add_option("--salt", options->salt,
                       "Text put before each id when it is hashed; keep it secret and the same");
+  command
+      ->add_option(
+          "--after-sequence", options->after_sequence,
+          "Of a store, only what arrived after this number: the last one of the run before")
+      ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
   command->callback([&run, options] { run = [options] { return run_sanitize(*options); }; });
 }
 

@@ -1,16 +1,19 @@
 // stemfabric train: from a data set folder to a run folder with a trained model.
+#include <fmt/core.h>
+
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "runtime/collectives/mpi_transport.h"
+#include "runtime/core/log.h"
+#include "runtime/core/progress.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
 #include "trainer/training/training.h"
 
 namespace stemfabric::cli {
 namespace {
-
-constexpr int kExitInterrupted = 75;  // EX_TEMPFAIL: run the same command again
 
 struct Options {
   ConfigOptions config;
@@ -54,11 +57,35 @@ std::vector<ConfigOverride> overrides(const Options& options) {
   return list;
 }
 
+// The ranks that this process was started among, if it was. Rank 0 speaks for all.
+std::unique_ptr<Collectives> join(const DistributedConfig& config) {
+  std::unique_ptr<Transport> transport = join_ranks();
+  if (transport == nullptr) {
+    return nullptr;
+  }
+  const int rank = transport->rank();
+  const int size = transport->size();
+  if (rank > 0) {
+    set_log_origin(fmt::format("rank {}", rank));
+    set_log_level(LogLevel::kError);
+    set_progress_enabled(false);
+  } else {
+    log_info("{} ranks: {}, sums in {}", size, mpi_library(),
+             config.deterministic ? "the order of the ranks" : "the order that MPI chooses");
+  }
+  return std::make_unique<Collectives>(
+      std::move(transport),
+      Collectives::Options{
+          .timeout_s = config.timeout_s, .ordered = config.deterministic, .interrupted = {}});
+}
+
 int run_train(const Options& options) {
   const LoadedConfig config = options.config.load(overrides(options));
-  const TrainingResult result = run_training(
-      config,
-      {.output_dir = options.output_dir, .resume = options.resume, .dry_run = options.dry_run});
+  const std::unique_ptr<Collectives> ranks = join(config.config.distributed);
+  const TrainingResult result = run_training(config, {.output_dir = options.output_dir,
+                                                      .resume = options.resume,
+                                                      .dry_run = options.dry_run,
+                                                      .ranks = ranks.get()});
   return result.end == TrainingResult::End::kInterrupted ? kExitInterrupted : 0;
 }
 

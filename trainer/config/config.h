@@ -53,6 +53,7 @@ struct AudioConfig {
   int64_t n_fft = 4096;
   int64_t hop_length = 1024;
   double min_mean_abs = 0.0;
+  std::string feature_groups = "all";
 
   template <typename V>
   void visit(V&& v) {
@@ -66,6 +67,11 @@ struct AudioConfig {
     v("min_mean_abs", min_mean_abs,
       "a training chunk whose mixture's mean magnitude is below this is drawn again; 0 = never",
       between(0, 1));
+    v("feature_groups", feature_groups,
+      "all: 256 features of a frame; spectral: the model sees its 128 band levels alone, the "
+      "others "
+      "are held at their mean",
+      one_of({"all", "spectral"}));
   }
 };
 
@@ -339,6 +345,25 @@ struct ValidationConfig {
   }
 };
 
+struct DistributedConfig {
+  double timeout_s = 600;
+  bool deterministic = true;
+  int64_t bucket_bytes = 1 << 22;
+
+  template <typename V>
+  void visit(V&& v) {
+    v("timeout_s", timeout_s,
+      "several ranks: seconds that one waits for the others before the run ends; more than a "
+      "checkpoint takes",
+      between(0.1, 1e6));
+    v("deterministic", deterministic,
+      "several ranks: sums are added in the order of the ranks; false = as MPI likes");
+    v("bucket_bytes", bucket_bytes,
+      "several ranks: gradients are summed while others are computed, so many bytes at a time",
+      between(4, 1 << 30));
+  }
+};
+
 struct InferenceConfig {
   std::string device = "auto";
   int64_t batch_size = 32;
@@ -377,6 +402,7 @@ struct Config {
   TrainingConfig training;
   ValidationConfig validation;
   InferenceConfig inference;
+  DistributedConfig distributed;
   LoggingConfig logging;
 
   template <typename V>
@@ -390,6 +416,7 @@ struct Config {
     v("training", training, "optimisation and checkpoints");
     v("validation", validation, "validation during training");
     v("inference", inference, "evaluate, predict and separate");
+    v("distributed", distributed, "training on several ranks");
     v("logging", logging, "what a run writes besides metrics.jsonl");
   }
 };

@@ -15,6 +15,8 @@ template <typename... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;  // which clang 14 does not find by itself
 
 std::string bound_text(double value) {
   return std::abs(value) < 1e15 && value == std::floor(value)

@@ -54,6 +54,8 @@ DocumentNode parse_json(const std::string& text, const std::string& source) {
     return convert(Json::parse(text, bounded), source);
   } catch (const Json::parse_error& error) {
     throw InputError("{}: not valid JSON at byte {}", source, error.byte);
+  } catch (const Json::out_of_range&) {
+    throw InputError("{}: holds a number beyond all of double precision", source);
   }
 }
 

@@ -22,6 +22,7 @@ struct SampleBatch {
   int64_t size = 0;
   int64_t epoch = 0;             // that the samples are of
   std::vector<int64_t> samples;  // their numbers
+  int64_t first_in_step = 0;     // place of the first of them in the whole step's samples
 };
 
 class SampleSource {

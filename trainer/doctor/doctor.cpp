@@ -103,11 +103,11 @@ Finding examine_nccl() {
 
 Finding examine_mpi() {
 #if SF_HAVE_MPI
-  return {"mpi", FindingStatus::kNote, "found at build time; this version trains in one process",
+  return {"mpi", FindingStatus::kOk, "in this build: train runs on several ranks (docs/scaling.md)",
           ""};
 #else
   return {"mpi", FindingStatus::kNote, "not in this build",
-          "only training on several machines would need it"};
+          "only training on several ranks needs it"};
 #endif
 }
 

@@ -59,14 +59,6 @@ std::vector<OracleScores> oracle_scores(const std::vector<AudioTrackEvaluation>&
   return oracles;
 }
 
-std::string hash_of(const Tracks& tracks) {
-  std::string text;
-  for (const auto& track : tracks) {
-    text += track_hash_line(track->info());
-  }
-  return sha256_hex(text);
-}
-
 }  // namespace
 
 EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest& request) {
@@ -108,7 +100,7 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
                       .dataset_dir = folder.root.string(),
                       .split = request.split,
                       .data_hash = folder.hash,
-                      .split_hash = hash_of(tracks),
+                      .split_hash = hash_of_tracks(tracks),
                       .target_kind = "audio",
                       .has_model = model.has_value(),
                       .records = records,

@@ -1,11 +1,11 @@
 #include "trainer/export/keras_h5.h"
 
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "runtime/core/check.h"
 #include "runtime/io/hdf5.h"
+#include "trainer/export/model_weights.h"
 #include "trainer/stems.h"
 
 namespace stemfabric {
@@ -64,19 +64,6 @@ std::string config_json(const ModelConfig& config, bool folded) {
        {config.attention.alpha, config.attention.beta, config.attention.gamma}},
       {"input_statistics", folded ? "folded into input_projection" : "none"}};
   return json.dump();
-}
-
-// A parameter as a contiguous tensor: in the block its rows may be strided.
-Tensor copy_of(const ConstTensorView& view) {
-  Tensor copy(view.shape(), DType::kF32);
-  const int64_t columns = view.dim(-1);
-  const int64_t rows = view.rank() == 2 ? view.dim(0) : 1;
-  const int64_t stride = view.rank() == 2 ? view.stride(0) : columns;
-  for (int64_t row = 0; row < rows; ++row) {
-    std::memcpy(copy.as<float>() + row * columns, view.as<float>() + row * stride,
-                static_cast<std::size_t>(columns) * sizeof(float));
-  }
-  return copy;
 }
 
 void fold_statistics(const InputStatistics& statistics, Tensor& kernel, Tensor& bias) {
@@ -157,7 +144,7 @@ std::string write_keras_h5(const std::filesystem::path& path, const ModelConfig&
     std::vector<Tensor> tensors;
     std::vector<std::string> weight_names;
     for (const Weight& weight : layer.weights) {
-      tensors.push_back(copy_of(ParameterTable::view(table.find(weight.parameter), block)));
+      tensors.push_back(contiguous_copy(ParameterTable::view(table.find(weight.parameter), block)));
       weight_names.push_back(fmt::format("{}/{}:0", layer.name, weight.name));
     }
     if (fold && layer.name == "input_projection") {

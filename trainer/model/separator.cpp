@@ -61,6 +61,7 @@ struct Separator::State {
   std::vector<FeedForwardBranch> feed_forward;
   std::vector<ResidualNorm> norms;
   std::optional<StemHeads> heads;
+  std::vector<int64_t> final_marks;
   std::optional<ModelPass> pass;  // the last forward; training: until backward
 };
 
@@ -132,6 +133,10 @@ void Separator::State::build_layers() {
                        plan.norms[k]);
   }
   heads.emplace(config, blocks, plan.heads);
+  final_marks.push_back(table.fused("heads.hidden.kernel").offset);
+  for (int64_t i = config.depth - 1; i >= 0; --i) {
+    final_marks.push_back(table.fused(fmt::format("blocks.{}.attn.qkv.kernel", i)).offset);
+  }
 }
 
 void Separator::State::check_inputs(const ConstTensorView& inputs,
@@ -282,8 +287,15 @@ TensorView Separator::output_gradient() {
   return state_->heads->output_gradient(*state_->pass);
 }
 
-void Separator::backward() {
+const std::vector<int64_t>& Separator::final_marks() const { return state_->final_marks; }
+
+void Separator::backward(const std::function<void(int64_t)>& kernels_are_final) {
   State& s = *state_;
+  const auto final_from = [&](std::size_t mark) {
+    if (kernels_are_final) {
+      kernels_are_final(s.final_marks[mark]);
+    }
+  };
   SF_CHECK(s.pass && s.pass->training, "backward() without a training forward() before it");
   const ModelPass p = *s.pass;
   s.pass.reset();  // its memory is used up
@@ -291,6 +303,7 @@ void Separator::backward() {
   const TensorView d_input =
       s.pre_norm() ? p.matrix(s.plan.normed_gradient, s.config.dim) : d_stream;
   s.heads->backward(p, s.branch_input(p, s.branches()), d_input);
+  final_from(0);
   // Pre-norm: the stream's gradient beside the branches; nothing reaches its end from elsewhere.
   ConstTensorView d_sum;
   for (int64_t j = s.branches() - 1; j >= 0; --j) {
@@ -298,6 +311,9 @@ void Separator::backward() {
         s.norm_after(j).backward(p, d_input, d_sum, d_stream, s.branch_gradient_id(j));
     d_sum = s.pre_norm() ? ConstTensorView(d_stream) : ConstTensorView();
     s.branch_backward(p, j, d_branch, d_input);
+    if (j % 2 == 0) {  // the block's attention, which comes first in the block of parameters
+      final_from(static_cast<std::size_t>(s.config.depth - j / 2));
+    }
   }
   if (s.pre_norm()) {
     s.norm_after(-1).backward(p, d_input, d_sum, d_stream, -1);

@@ -11,9 +11,11 @@
 // gradients are float32. Each forward rounds the weights anew.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "runtime/device/execution_context.h"
 #include "runtime/memory/buffer.h"
@@ -56,7 +58,12 @@ class Separator {
   // Where the gradient of the last training forward's outputs is to be written, [6,B,T,out].
   TensorView output_gradient();
   // Adds to gradients(); uses the last training forward and output_gradient(). Once per forward.
-  void backward();
+  // Where the context is the CPU's, `kernels_are_final(m)` is called on the way with each of
+  // final_marks() in turn: gradients of the kernels from element m of the block on (up to
+  // parameters().decayed_elements()) are final then, while the others are still to come.
+  void backward(const std::function<void(int64_t)>& kernels_are_final = {});
+  // From the last to the first: where the kernels of the heads begin, and those of each block.
+  const std::vector<int64_t>& final_marks() const;
 
   // Intermediate results of the last training forward by name ("embed", "blocks.0.attn",
   // "blocks.0.ln1", "blocks.0.ff", "blocks.0.ln2"; attn and ff before dropout), [B,T,dim], copied;

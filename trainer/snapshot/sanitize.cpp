@@ -11,6 +11,7 @@
 #include "runtime/device/device.h"
 #include "runtime/io/file.h"
 #include "trainer/data/ordered_pipeline.h"
+#include "trainer/ingest/snapshot_store.h"
 #include "trainer/snapshot/id_set.h"
 #include "trainer/snapshot/input_files.h"
 #include "trainer/snapshot/record.h"
@@ -34,11 +35,12 @@ struct Outcome {
   std::size_t output_end = 0;  // in WorkItem::output; it begins where the one before ends
 };
 
-// A whole file, or a block of lines; then its outcomes.
+// A whole file, a block of lines or a block of a store; then its outcomes.
 struct WorkItem {
   InputFile file;
   LineBlocks::Block block;
   bool is_block = false;
+  std::vector<StoredSnapshot> stored;
   std::vector<Outcome> outcomes;
   std::string output;
   uint64_t bytes = 0;
@@ -51,6 +53,16 @@ IdSet::Key key_of(const std::string& hex) {
   return key;
 }
 
+std::vector<std::string> split_lines(std::string_view text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    lines.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
 // What each worker keeps from one snapshot to the next.
 class Sanitizer {
  public:
@@ -59,7 +71,9 @@ class Sanitizer {
   void work(WorkItem& item) {
     item.outcomes.clear();
     item.output.clear();
-    if (!item.file.error.empty()) {
+    if (!item.stored.empty()) {
+      work_stored(item);
+    } else if (!item.file.error.empty()) {
       refuse(item, item.block.first_line, fmt::format("cannot be read ({})", item.file.error));
     } else if (item.is_block) {
       work_block(item);
@@ -108,6 +122,44 @@ class Sanitizer {
     }
   }
 
+  // The collector has validated these; what it repaired is in the store.
+  void work_stored(WorkItem& item) {
+    item.bytes = 0;
+    for (const StoredSnapshot& snapshot : item.stored) {
+      item.bytes += snapshot.record.size();
+      take_stored(item, snapshot);
+    }
+  }
+
+  void take_stored(WorkItem& item, const StoredSnapshot& snapshot) {
+    const std::string begin = "{\"id\":\"" + snapshot.id + "\"";
+    if (!snapshot.record.starts_with(begin)) {
+      refuse(item, snapshot.sequence, "id: the record in the store has another one");
+      return;
+    }
+    const std::string hashed = sha256_hex(salt_ + snapshot.id);
+    const std::size_t start = item.output.size();
+    item.output += "{\"id\":\"" + hashed + '"';
+    item.output += std::string_view(snapshot.record).substr(begin.size());
+    try {
+      const std::size_t size = item.output.size() - start;
+      item.block.text.resize(size);
+      item.output.copy(item.block.text.data(), size, start);
+      reader_.read(item.block.text.view(), "the record in the store", record_);
+    } catch (const InputError& error) {
+      item.output.resize(start);
+      refuse(item, snapshot.sequence, error.what());
+      return;
+    }
+    item.output += '\n';
+    Outcome& outcome = item.outcomes.emplace_back();
+    outcome.line = snapshot.sequence;
+    outcome.reasons = split_lines(snapshot.repairs);
+    outcome.verdict = outcome.reasons.empty() ? Verdict::kAccept : Verdict::kAcceptWithRepair;
+    outcome.id = key_of(hashed);
+    outcome.output_end = item.output.size();
+  }
+
   void sanitize(WorkItem& item, int64_t line, std::string_view text) {
     Outcome& outcome = item.outcomes.emplace_back();
     outcome.line = line;
@@ -122,18 +174,31 @@ class Sanitizer {
 
   std::string salt_;
   SnapshotParser parser_;
+  RecordReader reader_;
   SnapshotRecord record_;
 };
 
-// Files one by one, line files in blocks.
+// Files one by one, line files and stores in blocks.
 class Source {
  public:
-  explicit Source(const SanitizeOptions& options)
-      : walker_(options.input, {options.output, options.report}) {}
+  explicit Source(const SanitizeOptions& options) : sequence_(options.after_sequence) {
+    if (is_sqlite_file(options.input)) {
+      store_.emplace(options.input, StoreAccess::kRead);
+      file_.name = options.input.string();
+    } else {
+      walker_.emplace(options.input, std::vector<fs::path>{options.output, options.report});
+    }
+  }
 
   bool produce(WorkItem& item) {
+    if (store_) {
+      item.file = file_;
+      item.stored = store_->read_after(sequence_, kBlockBytes);
+      sequence_ = item.stored.empty() ? sequence_ : item.stored.back().sequence;
+      return !item.stored.empty();
+    }
     while (!blocks_) {
-      if (!walker_.next(item.file)) {
+      if (!walker_->next(item.file)) {
         return false;
       }
       item.is_block = false;
@@ -174,7 +239,9 @@ class Source {
     return more;
   }
 
-  InputWalker walker_;
+  std::optional<SnapshotStore> store_;
+  int64_t sequence_;  // of the store: read so far
+  std::optional<InputWalker> walker_;
   InputFile file_;
   std::optional<LineBlocks> blocks_;
 };
@@ -197,6 +264,9 @@ class Sink {
       take(item.file.name, outcome, text);
     }
     summary_.input_bytes += item.bytes;
+    if (!item.stored.empty()) {
+      summary_.last_sequence = item.stored.back().sequence;
+    }
     item.block.text.trim(kKeptBuffer);
     if (item.output.capacity() > kKeptBuffer) {
       item.output = {};
@@ -267,6 +337,9 @@ struct InputTotal {
   uint64_t bytes = 0;
 };
 InputTotal count_input(const SanitizeOptions& options) {
+  if (is_sqlite_file(options.input)) {
+    return {.files = 1, .bytes = 0};
+  }
   InputWalker walker(options.input, {});
   InputTotal total;
   for (InputFile file; walker.next(file);) {
@@ -303,6 +376,10 @@ void make_parent(const fs::path& path) {
 
 SanitizeSummary sanitize_snapshots(const SanitizeOptions& options) {
   require_distinct(options);
+  if (options.after_sequence > 0 && !is_sqlite_file(options.input)) {
+    throw UsageError("--after-sequence needs the store of an ingest as --input; {} is none",
+                     options.input.string());
+  }
   const InputTotal total = progress_enabled() ? count_input(options) : InputTotal();
   make_parent(options.output);
   make_parent(options.report);
@@ -336,6 +413,12 @@ SanitizeSummary sanitize_snapshots(const SanitizeOptions& options) {
 void require_accepted(const SanitizeOptions& options, const SanitizeSummary& summary) {
   if (summary.accepted() > 0) {
     return;
+  }
+  if (is_sqlite_file(options.input) && summary.count(Verdict::kReject) == 0) {
+    throw InputError("{}: holds no snapshot{}", options.input.string(),
+                     options.after_sequence > 0
+                         ? fmt::format(" that arrived after number {}", options.after_sequence)
+                         : "");
   }
   const int64_t files = count_input(options).files;
   if (files == 0) {

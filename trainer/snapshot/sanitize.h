@@ -13,17 +13,20 @@
 namespace stemfabric {
 
 struct SanitizeOptions {
-  std::filesystem::path input;   // folder, *.json (one snapshot) or *.jsonl (one per line)
+  // Folder, *.json (one snapshot), *.jsonl (one per line), or the store of an ingest.
+  std::filesystem::path input;
   std::filesystem::path output;  // records, one JSON object per line
   std::filesystem::path report;  // verdict of every snapshot; empty = none
   int threads = 0;               // 0 = all cores this process may use
   std::string salt;              // goes before the id when it is hashed
+  int64_t after_sequence = 0;    // of a store, only what arrived later than this one
 };
 
 struct SanitizeSummary {
   std::array<int64_t, kVerdictCount> counts{};  // by Verdict
   uint64_t input_bytes = 0;
   uint64_t output_bytes = 0;
+  int64_t last_sequence = 0;  // of a store: the newest snapshot that was read; 0 for files
   // Reasons with their numbers: refusals, then repairs; at most kMaxReasons each.
   static constexpr std::size_t kMaxReasons = 40;
   std::map<std::string, int64_t> refusals;

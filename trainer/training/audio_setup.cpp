@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/stft_features/feature_layout.h"
 #include "kernels/stft_features/stft_features.h"
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -143,6 +144,9 @@ InputStatistics audio_statistics(const ChunkSource& train, const AudioConfig& au
     const double deviation = std::sqrt(std::max(0.0, squares[f] / count - mean * mean));
     result.mean.push_back(static_cast<float>(shift[f] + mean));
     result.scale.push_back(deviation > kSmallest ? static_cast<float>(1.0 / deviation) : 1.0F);
+  }
+  if (audio.feature_groups == "spectral") {
+    std::fill(result.scale.begin() + kSpectralFeatures, result.scale.end(), 0.0F);
   }
   return result;
 }

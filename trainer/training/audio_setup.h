@@ -24,6 +24,7 @@ void prepare_audio_training(const LoadedConfig& loaded, TrainingSetup& setup);
 
 // Mean and 1/deviation of each feature over unchanged chunks of the training split: all, or
 // kStatisticsChunks spread evenly over them. A pure function of the data and of `audio`.
+// Of features that audio.feature_groups leaves out, the scale is 0: the model sees zeros.
 inline constexpr int64_t kStatisticsChunks = 96;
 InputStatistics audio_statistics(const ChunkSource& train, const AudioConfig& audio,
                                  int64_t threads);

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -233,6 +234,15 @@ void ChunkSdr::add(const StagedBatch& batch, const ConstTensorView& prediction) 
       count_[s] += 1;
     }
   }
+}
+
+void ChunkSdr::reduce(Collectives& ranks) {
+  std::array<double, 2 * kStemCount> sums{};
+  std::ranges::copy(sum_, sums.begin());
+  std::ranges::copy(count_, sums.begin() + kStemCount);
+  ranks.all_reduce(sums, "SDR of the validation");
+  std::copy_n(sums.begin(), kStemCount, sum_.begin());
+  std::copy_n(sums.begin() + kStemCount, kStemCount, count_.begin());
 }
 
 StemValues ChunkSdr::values() const {

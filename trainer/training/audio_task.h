@@ -55,6 +55,7 @@ class ChunkSdr final : public OutputMetric {
   ChunkSdr(const ExecutionContext& ctx, const ModelConfig& model);
   void reset() override;
   void add(const StagedBatch& batch, const ConstTensorView& prediction) override;
+  void reduce(Collectives& ranks) override;
   StemValues values() const override;
 
  private:

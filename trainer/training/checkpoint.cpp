@@ -85,6 +85,7 @@ void fill_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
                {"config", Json::parse(identity.config_json)},
                {"model", Json::parse(model_config_to_json(identity.model))},
                {"data_hash", identity.data_hash},
+               {"ranks", identity.ranks},
                {"has_best", static_cast<bool>(tensors.best)},
                {"training", Json::parse(training_state_to_json(state))},
                {"files",
@@ -181,6 +182,7 @@ bool may_differ(const std::string& key) {
                                 "data.split_seed",
                                 "data.snapshot_targets",
                                 "data.stem_map.",
+                                "distributed.",
                                 "features.",
                                 "validation.metrics",
                                 "inference.",
@@ -189,6 +191,33 @@ bool may_differ(const std::string& key) {
   return std::any_of(kKeys.begin(), kKeys.end(), [&](const std::string_view allowed) {
     return allowed.back() == '.' ? key.starts_with(allowed) : key == allowed;
   });
+}
+
+// Samples of a step as the configuration has them.
+int64_t samples_per_step(const Json& config, int64_t ranks) {
+  const Json& training = config.at("training");
+  return training.at("batch_size").get<int64_t>() *
+         training.at("gradient_accumulation_steps").get<int64_t>() * ranks;
+}
+
+// On another number of ranks a step may be divided in another way, but has the same samples.
+void compare_steps(const RunIdentity& here, const RunIdentity& there, Json& ours, Json& theirs,
+                   std::vector<std::string>& out) {
+  if (here.ranks == there.ranks) {
+    return;
+  }
+  const int64_t now = samples_per_step(ours, here.ranks);
+  const int64_t before = samples_per_step(theirs, there.ranks);
+  if (now != before) {
+    out.push_back(fmt::format(
+        "a step has {} samples here (training.batch_size x gradient_accumulation_steps x {} ranks) "
+        "and {} there (on {} ranks)",
+        now, here.ranks, before, there.ranks));
+  }
+  for (Json* config : {&ours, &theirs}) {
+    config->at("training").erase("batch_size");
+    config->at("training").erase("gradient_accumulation_steps");
+  }
 }
 
 void compare(const Json& here, const Json& there, const std::string& prefix, bool all_keys,
@@ -271,7 +300,8 @@ Checkpoint read_checkpoint(const fs::path& path) {
   checkpoint.identity = {
       .config_json = json_member(json, "config", source).dump(),
       .model = model_config_from_json(json_member(json, "model", source).dump(), source),
-      .data_hash = json_field<std::string>(json, "data_hash", source)};
+      .data_hash = json_field<std::string>(json, "data_hash", source),
+      .ranks = json.contains("ranks") ? json_field<int64_t>(json, "ranks", source) : 1};
   checkpoint.code_version = json_field<std::string>(json, "code_version", source);
   checkpoint.code_revision = json_field<std::string>(json, "code_revision", source);
   if (json.contains("device")) {
@@ -322,7 +352,10 @@ void prune_checkpoints(const fs::path& folder, int64_t keep) {
 
 std::vector<std::string> differences(const RunIdentity& here, const RunIdentity& there) {
   std::vector<std::string> out;
-  compare(Json::parse(here.config_json), Json::parse(there.config_json), "", false, out);
+  Json ours = Json::parse(here.config_json);
+  Json theirs = Json::parse(there.config_json);
+  compare_steps(here, there, ours, theirs, out);
+  compare(ours, theirs, "", false, out);
   compare(Json::parse(model_config_to_json(here.model)),
           Json::parse(model_config_to_json(there.model)), "model", true, out);
   if (here.data_hash != there.data_hash) {

@@ -27,6 +27,7 @@ struct RunIdentity {
   std::string config_json;  // config_to_json()
   ModelConfig model;        // with all sizes
   std::string data_hash;
+  int64_t ranks = 1;  // that share each step
 };
 
 // The tensors of a checkpoint, inside the running trainer, where its context has them. Empty views:

@@ -13,12 +13,13 @@ enum class Phase : uint8_t {
   kForward,
   kLoss,
   kBackward,
+  kReduction,  // of gradients and losses over ranks: what a step waits for
   kOptimizer,
   kValidation,
   kCheckpoint
 };
-inline constexpr std::array<std::string_view, 7> kPhaseNames = {
-    "data", "forward", "loss", "backward", "optimizer", "validation", "checkpoint"};
+inline constexpr std::array<std::string_view, 8> kPhaseNames = {
+    "data", "forward", "loss", "backward", "reduction", "optimizer", "validation", "checkpoint"};
 
 struct PhaseTimes {
   std::array<double, kPhaseNames.size()> seconds{};

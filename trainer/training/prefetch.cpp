@@ -27,6 +27,18 @@ struct Prefetcher::State {
   std::exception_ptr failure;
   std::thread thread;
 
+  void fill(SampleBatch& batch) {
+    const std::span<const int64_t> samples = stream.next();
+    if (samples.empty()) {  // a share of the last micro-batch of an epoch
+      batch.size = 0;
+      batch.epoch = stream.epoch();
+      batch.samples.clear();
+    } else {
+      source.fill(stream.epoch(), samples, batch);
+    }
+    batch.first_in_step = stream.first_in_step();
+  }
+
   void fill_until_stopped() {
     for (;;) {
       {
@@ -37,8 +49,7 @@ struct Prefetcher::State {
         }
       }
       try {
-        const std::span<const int64_t> samples = stream.next();
-        source.fill(stream.epoch(), samples, *ring[filled % ring.size()]);
+        fill(*ring[filled % ring.size()]);
       } catch (...) {
         const std::lock_guard lock(mutex);
         failure = std::current_exception();

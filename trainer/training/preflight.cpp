@@ -196,10 +196,10 @@ void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
   }
   const double seconds = static_cast<double>(plan.samples_per_step()) * task.train().seconds();
   log_info(
-      "each step: {} samples ({} x {} micro-batches on 1 process), {} tokens{}; {} steps per "
+      "each step: {} samples ({} x {} micro-batches on {} process{}), {} tokens{}; {} steps per "
       "epoch",
-      plan.samples_per_step(), plan.batch_size, plan.accumulation,
-      plan.samples_per_step() * task.train().tokens(),
+      plan.samples_per_step(), plan.batch_size, plan.accumulation, plan.ranks,
+      plan.ranks == 1 ? "" : "es", plan.samples_per_step() * task.train().tokens(),
       seconds > 0 ? fmt::format(", {:.1f} s of audio", seconds) : "", plan.steps_per_epoch());
 }
 

@@ -41,7 +41,14 @@ int64_t StepPlan::samples_in_step(int64_t step_in_epoch) const {
 }
 
 int64_t StepPlan::micro_batches_in_step(int64_t step_in_epoch) const {
-  return (samples_in_step(step_in_epoch) + batch_size - 1) / batch_size;
+  return (samples_in_step(step_in_epoch) + micro_batch() - 1) / micro_batch();
+}
+
+std::vector<int64_t> samples_of_step(const StepPlan& plan, uint64_t seed, bool shuffle,
+                                     int64_t epoch, int64_t step_in_epoch) {
+  const std::vector<int64_t> order = epoch_order(plan.samples, seed, epoch, shuffle);
+  const auto begin = order.begin() + step_in_epoch * plan.samples_per_step();
+  return {begin, begin + plan.samples_in_step(step_in_epoch)};
 }
 
 SampleStream::SampleStream(const StepPlan& plan, uint64_t seed, bool shuffle, int64_t epoch,
@@ -52,6 +59,7 @@ SampleStream::SampleStream(const StepPlan& plan, uint64_t seed, bool shuffle, in
       epoch_(epoch),
       position_(std::min(plan.samples, step_in_epoch * plan.samples_per_step())) {
   SF_CHECK(plan.samples > 0 && plan.batch_size > 0 && plan.accumulation > 0);
+  SF_CHECK(plan.rank >= 0 && plan.rank < plan.ranks, "rank {} of {}", plan.rank, plan.ranks);
   order_ = epoch_order(plan_.samples, seed_, epoch_, shuffle_);
 }
 
@@ -60,10 +68,12 @@ std::span<const int64_t> SampleStream::next() {
     position_ = 0;
     order_ = epoch_order(plan_.samples, seed_, ++epoch_, shuffle_);
   }
-  const int64_t size = std::min(plan_.batch_size, plan_.samples - position_);
-  const std::span<const int64_t> batch(order_.data() + position_, static_cast<std::size_t>(size));
+  const int64_t size = std::min(plan_.micro_batch(), plan_.samples - position_);
+  const int64_t begin = position_ + size * plan_.rank / plan_.ranks;
+  const int64_t end = position_ + size * (plan_.rank + 1) / plan_.ranks;
+  first_in_step_ = begin % plan_.samples_per_step();
   position_ += size;
-  return batch;
+  return {order_.data() + begin, static_cast<std::size_t>(end - begin)};
 }
 
 }  // namespace stemfabric

@@ -51,6 +51,11 @@ StemSums StemObjective::read() const {
   return sums;
 }
 
+StemSums& StemObjective::on_host() {
+  SF_CHECK(ctx_.is_cpu(), "sums of the loss on the host of a GPU");
+  return *static_cast<StemSums*>(sums_.view().data());
+}
+
 LossValues StemSums::values() const {
   LossValues values{.stem = loss};
   for (const double value : weighted) {

@@ -38,6 +38,8 @@ class StemObjective {
   ConstTensorView weighted_losses();
   // Waits for the stream.
   StemSums read() const;
+  // On the CPU: the sums themselves, to be added up over ranks.
+  StemSums& on_host();
 
  protected:
   // ctx must outlive the objective.

@@ -1,5 +1,6 @@
 #include "trainer/training/train_step.h"
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <vector>
@@ -42,6 +43,11 @@ TrainStep::TrainStep(const ExecutionContext& ctx, const Options& options, Separa
     keys_ = Buffer(ctx.resource(), bytes, "dropout keys");
     host_keys_ = Buffer(ctx.staging(), kRecords * bytes, "dropout keys");
   }
+  if (shared()) {
+    SF_CHECK(ctx.is_cpu(), "a step shared by ranks on {}", ctx.device().to_string());
+    reducer_.emplace(*options_.ranks, model.gradients(), model.parameters().decayed_elements(),
+                     options_.bucket_bytes);
+  }
 }
 
 TrainStep::~TrainStep() {
@@ -57,7 +63,8 @@ std::vector<StagedBatch> TrainStep::stage(std::span<const SampleBatch* const> mi
   std::vector<StagedBatch> staged;
   stage_.release();
   for (const SampleBatch* batch : micro_batches) {
-    staged.push_back(stage_.put(*batch));
+    staged.push_back(batch->size > 0 ? stage_.put(*batch) : StagedBatch{});
+    staged.back().first_in_step = batch->first_in_step;
   }
   Record& record = this->record(launched_);
   record.lr = lr;
@@ -77,32 +84,80 @@ void TrainStep::accumulate(std::span<const StagedBatch> micro_batches, int64_t s
     const PhaseScope scope(times, Phase::kLoss);
     objective_.reset();
     for (const StagedBatch& batch : micro_batches) {
-      objective_.count(batch);
+      if (batch.size > 0) {
+        objective_.count(batch);
+      }
     }
     const TensorView gradients = model_.gradients();
     ctx_.stream().fill(gradients.data(), 0, gradients.bytes());
   }
-  int64_t sample0 = 0;
-  for (const StagedBatch& batch : micro_batches) {
-    ConstTensorView prediction;
-    {
-      const PhaseScope scope(times, Phase::kForward);
-      prediction = model_.forward(batch.inputs, batch.mask, true,
-                                  {.seed = options_.seed,
-                                   .step = static_cast<uint64_t>(step),
-                                   .sample0 = sample0,
-                                   .keys = static_cast<const PhiloxKey*>(keys_.data())});
-    }
-    {
+  share_counts(step, times);
+  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
+    const StagedBatch& batch = micro_batches[i];
+    if (batch.size > 0) {
+      ConstTensorView prediction;
+      {
+        const PhaseScope scope(times, Phase::kForward);
+        prediction = model_.forward(batch.inputs, batch.mask, true,
+                                    {.seed = options_.seed,
+                                     .step = static_cast<uint64_t>(step),
+                                     .sample0 = batch.first_in_step,
+                                     .keys = static_cast<const PhiloxKey*>(keys_.data())});
+      }
       const PhaseScope scope(times, Phase::kLoss);
       objective_.add(batch, prediction, model_.output_gradient());
     }
-    {
-      const PhaseScope scope(times, Phase::kBackward);
-      model_.backward();
-    }
-    sample0 += batch.size;
+    backward(batch.size > 0, i + 1 == micro_batches.size(), times);
   }
+  share_gradients(step, times);
+}
+
+// Only the last micro-batch makes gradients final. A rank that has no samples in it still takes
+// part in the same sums, in the same order.
+void TrainStep::backward(bool any_samples, bool last, PhaseTimes& times) {
+  const PhaseScope scope(times, Phase::kBackward);
+  std::function<void(int64_t)> reduce;
+  if (shared() && last) {
+    reduce = [this](int64_t from) { reducer_->kernels_are_final(from); };
+  }
+  if (any_samples) {
+    model_.backward(reduce);
+  } else if (reduce) {
+    std::ranges::for_each(model_.final_marks(), reduce);
+  }
+}
+
+void TrainStep::share_counts(int64_t step, PhaseTimes& times) {
+  if (!shared()) {
+    return;
+  }
+  const PhaseScope scope(times, Phase::kReduction);
+  Launched& launched = launches_[launched_ % kRecords];
+  StemValues& counts = objective_.on_host().count;
+  std::array<double, kStemCount + 2> sums{};
+  std::ranges::copy(counts, sums.begin());
+  sums[kStemCount] = static_cast<double>(launched.samples);
+  sums[kStemCount + 1] = launched.stop ? 1 : 0;
+  options_.ranks->all_reduce(sums, fmt::format("counts of step {}", step + 1));
+  std::copy_n(sums.begin(), kStemCount, counts.begin());
+  launched.samples = static_cast<int64_t>(sums[kStemCount]);
+  launched.stop = sums[kStemCount + 1] > 0;
+  reducer_->begin(step);
+}
+
+void TrainStep::share_gradients(int64_t step, PhaseTimes& times) {
+  if (!shared()) {
+    return;
+  }
+  const PhaseScope scope(times, Phase::kReduction);
+  reducer_->finish();
+  StemSums& sums = objective_.on_host();
+  std::array<double, 2 * kStemCount> losses{};
+  std::ranges::copy(sums.loss, losses.begin());
+  std::ranges::copy(sums.weighted, losses.begin() + kStemCount);
+  options_.ranks->all_reduce(losses, fmt::format("losses of step {}", step + 1));
+  std::copy_n(losses.begin(), kStemCount, sums.loss.begin());
+  std::copy_n(losses.begin() + kStemCount, kStemCount, sums.weighted.begin());
 }
 
 void TrainStep::update(PhaseTimes& times) {
@@ -159,12 +214,18 @@ void TrainStep::replay(std::span<const StagedBatch> micro_batches, PhaseTimes& t
 }
 
 void TrainStep::launch(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
-                       PhaseTimes& times) {
+                       PhaseTimes& times, bool stop) {
   SF_CHECK(in_flight() < kRecords, "{} steps were launched and not collected", in_flight());
   std::vector<StagedBatch> staged;
   {
     const PhaseScope scope(times, Phase::kLoss);
     staged = stage(micro_batches, step, lr);
+  }
+  Launched& launched = launches_[launched_ % kRecords];
+  launched.samples = 0;
+  launched.stop = stop;
+  for (const SampleBatch* batch : micro_batches) {
+    launched.samples += batch->size;
   }
   const auto work = [&] {
     accumulate(staged, step, times);
@@ -181,11 +242,6 @@ void TrainStep::launch(std::span<const SampleBatch* const> micro_batches, int64_
   stream.copy(&record.sums, objective_.sums().data(), sizeof record.sums);
   stream.copy(record.squares, squares_.view().data(), sizeof record.squares);
   stream.copy(record.gate, optimizer_.gate().data(), sizeof record.gate);
-  Launched& launched = launches_[launched_ % kRecords];
-  launched.samples = 0;
-  for (const SampleBatch* batch : micro_batches) {
-    launched.samples += batch->size;
-  }
   launched.done = stream.record();
   ++launched_;
 }
@@ -201,7 +257,8 @@ StepResult TrainStep::collect(PhaseTimes& times) {
                     .weighted = record.sums.weighted,
                     .counts = record.sums.count,
                     .grad_norm = record.gate[2],
-                    .samples = launched.samples};
+                    .samples = launched.samples,
+                    .stop = launched.stop};
   for (std::size_t s = 0; s < kStemCount && result.non_finite.empty(); ++s) {
     if (!std::isfinite(result.loss.stem[s]) || !std::isfinite(result.weighted[s])) {
       result.non_finite = fmt::format("the loss of stem {}", kStemNames[s]);

@@ -9,14 +9,17 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "runtime/collectives/collectives.h"
 #include "trainer/model/separator.h"
 #include "trainer/optim/ema.h"
 #include "trainer/optim/optimizer.h"
 #include "trainer/training/batch_stage.h"
+#include "trainer/training/gradient_reducer.h"
 #include "trainer/training/phase_times.h"
 #include "trainer/training/stem_objective.h"
 
@@ -28,6 +31,7 @@ struct StepResult {
   StemValues counts{};
   double grad_norm = 0;  // before clipping
   int64_t samples = 0;
+  bool stop = false;  // a rank was asked to stop before this step
   // Empty, or where the first value is that is not finite: the step changed nothing then.
   std::string non_finite;
 };
@@ -46,6 +50,10 @@ class TrainStep {
     // Where the stream can capture: a kind of step (sizes of its micro-batches) that was made
     // becomes a graph, and those after it are launches of that.
     bool graph = true;
+    // With whom the step is shared, on the CPU: each rank has its own samples of it, and all make
+    // the same update. Null: with no one.
+    Collectives* ranks = nullptr;
+    int64_t bucket_bytes = 1 << 22;  // see GradientReducer
   };
   // `ema` may be nullptr. All must outlive the step.
   TrainStep(const ExecutionContext& ctx, const Options& options, Separator& model,
@@ -56,9 +64,10 @@ class TrainStep {
 
   // Queues a step on the stream and waits for nothing. `step` counts from 0. The micro-batches
   // share one denominator per stem, so that the result is that of one large batch; they must be
-  // kept until the step is collected. Times are added to `times`.
+  // kept until the step is collected. Times are added to `times`. `stop`: this rank was asked to
+  // stop, which the others learn with the step's result.
   void launch(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
-              PhaseTimes& times);
+              PhaseTimes& times, bool stop = false);
   // Waits for the step that was launched first of those that were not collected.
   StepResult collect(PhaseTimes& times);
   // Steps that were launched and not collected: 2 at most.
@@ -79,6 +88,7 @@ class TrainStep {
   struct Launched {
     std::unique_ptr<Event> done;
     int64_t samples = 0;
+    bool stop = false;
   };
   Record& record(std::size_t step) const {
     return static_cast<Record*>(records_.data())[step % kRecords];
@@ -88,10 +98,17 @@ class TrainStep {
   // All that a step has of its own, copied to the device.
   std::vector<StagedBatch> stage(std::span<const SampleBatch* const> micro_batches, int64_t step,
                                  double lr);
+  // Adds up over ranks what the step needs before it begins: the denominators, the number of
+  // samples and whether to stop.
+  void share_counts(int64_t step, PhaseTimes& times);
+  void backward(bool any_samples, bool last, PhaseTimes& times);
+  void share_gradients(int64_t step, PhaseTimes& times);
+  bool shared() const { return options_.ranks != nullptr && !options_.ranks->alone(); }
   void accumulate(std::span<const StagedBatch> micro_batches, int64_t step, PhaseTimes& times);
   void update(PhaseTimes& times);
   void replay(std::span<const StagedBatch> micro_batches, PhaseTimes& times,
               const std::function<void()>& work);
+
   const ExecutionContext& ctx_;
   Options options_;
   Separator& model_;
@@ -104,7 +121,8 @@ class TrainStep {
   Buffer keys_, host_keys_;  // dropout_keys of the step, on a device; of each record
   // By sizes and addresses of the micro-batches; null: such a step was made once.
   std::map<std::vector<std::uintptr_t>, std::unique_ptr<Graph>> graphs_;
-  int64_t workspace_generation_ = 0;  // that the graphs are of
+  int64_t workspace_generation_ = 0;        // that the graphs are of
+  std::optional<GradientReducer> reducer_;  // if shared
   std::array<Launched, kRecords> launches_;
   std::size_t launched_ = 0;
   std::size_t collected_ = 0;

@@ -13,6 +13,7 @@
 #include "runtime/memory/host_access.h"
 #include "trainer/config/fields.h"
 #include "trainer/training/preflight.h"
+#include "trainer/training/ranks.h"
 #include "trainer/training/resume.h"
 #include "trainer/training/run_outputs.h"
 
@@ -33,11 +34,15 @@ const std::array<std::string, kStemCount> kLossTags = stem_tags("loss/");
 const std::array<std::string, kStemCount> kValidationTags = stem_tags("validation/");
 const std::array<std::string, kStemCount> kSdrTags = stem_tags("validation_sdr/");
 
-StepPlan step_plan(const TrainingConfig& config, const SampleSource& data) {
-  // A batch larger than the data set only costs memory.
+StepPlan step_plan(const TrainingConfig& config, const SampleSource& data,
+                   const Collectives& ranks) {
+  // A share larger than that of the whole data set only costs memory.
+  const int64_t most = (data.size() + ranks.size() - 1) / ranks.size();
   return {.samples = data.size(),
-          .batch_size = std::min(config.batch_size, data.size()),
-          .accumulation = config.gradient_accumulation_steps};
+          .batch_size = std::min(config.batch_size, most),
+          .accumulation = config.gradient_accumulation_steps,
+          .ranks = ranks.size(),
+          .rank = ranks.rank()};
 }
 
 // num_steps alone limits a run whose num_epochs is 0 or was not set.
@@ -88,21 +93,23 @@ Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan&
 }  // namespace
 
 Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
-                 ExecutionContext ctx)
+                 ExecutionContext ctx, Collectives& ranks)
     : loaded_(config),
       config_(config.config),
       options_(options),
       setup_(std::move(setup)),
       task_(make_training_task(setup_, resident_limit(config_.training, ctx.device(),
                                                       ctx.resource().available_bytes()))),
-      plan_(step_plan(config_.training, task_->train())),
+      plan_(step_plan(config_.training, task_->train(), ranks)),
       max_epochs_(epoch_limit(loaded_)),
       total_steps_(total_steps(config_.training, plan_, max_epochs_)),
       effective_(effective_config(loaded_, setup_, plan_, total_steps_)),
       identity_{.config_json = config_to_json(effective_.config),
                 .model = setup_.model,
-                .data_hash = setup_.data.hash},
+                .data_hash = setup_.data.hash,
+                .ranks = ranks.size()},
       ctx_(std::move(ctx)),
+      ranks_(ranks),
       model_(ctx_, setup_.model, separator_limits(config_.training, plan_, task_->train())),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
@@ -121,10 +128,15 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       ctx_,
       TrainStep::Options{.grad_clip = config_.training.grad_clip,
                          .seed = seed(),
-                         .graph = config_.training.cuda_graph == "auto"},
+                         .graph = config_.training.cuda_graph == "auto",
+                         .ranks = &ranks_,
+                         .bucket_bytes = config_.distributed.bucket_bytes},
       model_, optimizer_, ema_.get(), *objective_, *stage_);
   best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
+  ranks_.set_interrupted([this] { return signals_.received() != nullptr; });
 }
+
+Trainer::~Trainer() { ranks_.set_interrupted({}); }
 
 void Trainer::set_statistics() {
   const auto copy = [&](const std::vector<float>& from, const TensorView& to) {
@@ -142,6 +154,23 @@ void Trainer::preflight() {
 }
 
 void Trainer::start() {
+  require_equal_ranks(ranks_, identity_, model_.weights());
+  const std::optional<Checkpoint> checkpoint = writes() ? open_run_folder() : std::nullopt;
+  preflight();
+  if (checkpoint) {
+    restore(*checkpoint);
+  }
+  share_restored(checkpoint.has_value());
+  set_statistics();
+  if (writes()) {
+    open_logs();
+  }
+  session_begin_ = std::chrono::steady_clock::now();
+  session_first_step_ = state_.step;
+  start_prefetch();
+}
+
+std::optional<Checkpoint> Trainer::open_run_folder() {
   directory_.emplace(options_.output_dir);
   std::optional<Checkpoint> checkpoint =
       choose_checkpoint(options_.resume, directory_->checkpoints(), identity_, device_kind(ctx_));
@@ -153,11 +182,10 @@ void Trainer::start() {
                aside.string());
     }
   }
-  preflight();
-  if (checkpoint) {
-    restore(*checkpoint);
-  }
-  set_statistics();
+  return checkpoint;
+}
+
+void Trainer::open_logs() {
   write_text_file(directory_->root() / "config.yaml", config_to_yaml(effective_, false));
   metrics_ = std::make_unique<MetricsLog>(directory_->metrics(), state_.metrics_bytes);
   epoch_metrics_ =
@@ -165,9 +193,6 @@ void Trainer::start() {
   if (config_.logging.tensorboard) {
     events_ = std::make_unique<TensorBoardWriter>(directory_->tensorboard(), state_.step + 1);
   }
-  session_begin_ = std::chrono::steady_clock::now();
-  session_first_step_ = state_.step;
-  start_prefetch();
 }
 
 bool Trainer::is_own(const Checkpoint& checkpoint) const {
@@ -184,9 +209,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
                                        .ema = ema_ ? ema_->average() : TensorView(),
                                        .best = best_.view()});
   state_ = checkpoint.state;
-  optimizer_.set_steps(ctx_, state_.optimizer_steps);
-  schedule_.restore(state_.schedule);
-  stopping_.restore(state_.early_stopping);
+  take_position();
   has_best_ = checkpoint.has_best;
   if (has_best_) {
     save_best_model();  // the file may be of a later epoch than this checkpoint
@@ -201,6 +224,36 @@ void Trainer::restore(const Checkpoint& checkpoint) {
            state_.epoch + 1);
 }
 
+void Trainer::take_position() {
+  optimizer_.set_steps(ctx_, state_.optimizer_steps);
+  schedule_.restore(state_.schedule);
+  stopping_.restore(state_.early_stopping);
+}
+
+void Trainer::share_restored(bool restored) {
+  if (ranks_.alone() || !ranks_.any(restored, "whether there is a checkpoint")) {
+    return;
+  }
+  std::string state = training_state_to_json(state_);
+  ranks_.broadcast(state, "state of the checkpoint");
+  if (!writes()) {
+    state_ = training_state_from_json(state, "the checkpoint on rank 0");
+    take_position();
+  }
+  has_best_ = ranks_.any(has_best_, "whether there are best weights");
+  broadcast(ranks_, model_.weights(), "weights of the checkpoint");
+  broadcast(ranks_, optimizer_.first_moment(), "first moment of the checkpoint");
+  broadcast(ranks_, optimizer_.second_moment(), "second moment of the checkpoint");
+  if (ema_) {
+    broadcast(ranks_, ema_->average(), "moving average of the checkpoint");
+  }
+  if (has_best_) {
+    broadcast(ranks_, best_.view(), "best weights of the checkpoint");
+  }
+  ranks_.broadcast(std::as_writable_bytes(std::span(setup_.statistics.mean)), "input means");
+  ranks_.broadcast(std::as_writable_bytes(std::span(setup_.statistics.scale)), "input scales");
+}
+
 void Trainer::start_prefetch() {
   batches_ = std::make_unique<Prefetcher>(
       task_->train(),
@@ -208,7 +261,14 @@ void Trainer::start_prefetch() {
       plan_.batch_size, batches_held(plan_, ctx_.device()), ctx_.staging());
 }
 
-bool Trainer::stop_requested() const { return stop_by_caller_ || signals_.received() != nullptr; }
+bool Trainer::stop_requested() const { return ranks_.alone() ? stop_wanted_here() : stop_agreed_; }
+
+bool Trainer::agree_to_stop() {
+  if (!ranks_.alone()) {
+    stop_agreed_ = ranks_.any(stop_wanted_here(), "whether to stop") || stop_agreed_;
+  }
+  return stop_requested();
+}
 
 TrainingResult Trainer::run() {
   start();
@@ -244,6 +304,7 @@ TrainingResult Trainer::run() {
 }
 
 TrainingResult Trainer::dry_run() {
+  require_equal_ranks(ranks_, identity_, model_.weights());
   preflight();
   set_statistics();
   start_prefetch();
@@ -278,7 +339,7 @@ void Trainer::launch_step() {
     collect_all();  // the steps before are still to be told of
     throw;
   }
-  step_->launch(step.batches, launched(), step.record.lr, step.record.seconds);
+  step_->launch(step.batches, launched(), step.record.lr, step.record.seconds, stop_wanted_here());
   in_flight_.push_back(std::move(step));
 }
 
@@ -290,11 +351,12 @@ StepRecord Trainer::read_step() {
   record.loss = result.loss;
   record.grad_norm = result.grad_norm;
   record.samples = result.samples;
+  stop_agreed_ = stop_agreed_ || result.stop;
   if (result.non_finite.empty()) {
     state_.skipped_in_a_row = 0;
     state_.epoch_sums.add(result.weighted, result.loss.stem, result.counts);
   } else {
-    note_skipped(record, result.non_finite, step.batches);
+    note_skipped(record, result.non_finite);
   }
   state_.last_lr = record.lr;
   ++state_.step;
@@ -303,15 +365,13 @@ StepRecord Trainer::read_step() {
   return record;
 }
 
-void Trainer::note_skipped(StepRecord& record, const std::string& where,
-                           const std::vector<const SampleBatch*>& batches) {
+void Trainer::note_skipped(StepRecord& record, const std::string& where) {
   ++state_.skipped_steps;
   ++state_.skipped_in_a_row;
   record.skipped = where;
-  for (const SampleBatch* batch : batches) {
-    for (const int64_t sample : batch->samples) {
-      record.sample_ids.push_back(task_->train().name(batch->epoch, sample));
-    }
+  for (const int64_t sample :
+       samples_of_step(plan_, seed(), config_.data.shuffle, state_.epoch, state_.step_in_epoch)) {
+    record.sample_ids.push_back(task_->train().name(state_.epoch, sample));
   }
   std::string ids;
   for (std::size_t i = 0; i < std::min(kSampleIdsLogged, record.sample_ids.size()); ++i) {
@@ -354,7 +414,7 @@ void Trainer::collect_step() {
         "last "
         "one {}; lower training.lr or set training.grad_clip, and look at the samples that "
         "{} names",
-        record.step, limit, record.skipped, directory_->metrics().string());
+        record.step, limit, record.skipped, (options_.output_dir / "metrics.jsonl").string());
   }
   const int64_t done = state_.step - session_first_step_;
   if (done == kStepsBeforeForecast && total_steps_ > state_.step) {
@@ -365,6 +425,9 @@ void Trainer::collect_step() {
 }
 
 void Trainer::write_step(const StepRecord& record) {
+  if (!writes()) {
+    return;
+  }
   metrics_->append(step_line(record));
   if (events_ == nullptr || record.step % config_.logging.every_steps != 0) {
     return;
@@ -377,6 +440,12 @@ void Trainer::write_step(const StepRecord& record) {
     scalars.push_back({kLossTags[s], record.loss.stem[s]});
   }
   events_->add_scalars(record.step, scalars);
+}
+
+void Trainer::write_epoch_line(const std::string& line) {
+  if (writes()) {
+    epoch_metrics_->append(line);
+  }
 }
 
 void Trainer::write_epoch_events(const EpochRecord& record) {
@@ -401,8 +470,8 @@ void Trainer::write_epoch_events(const EpochRecord& record) {
 std::optional<LossValues> Trainer::validate() {
   const PhaseScope scope(epoch_times_, Phase::kValidation);
   const EmaSwap swap(ctx_, ema_.get(), model_.weights());
-  return dataset_loss(ctx_, model_, *objective_, *stage_, metric_.get(), *task_->validation(),
-                      plan_.batch_size, [this] { return stop_requested(); });
+  return dataset_loss(ctx_, ranks_, model_, *objective_, *stage_, metric_.get(),
+                      *task_->validation(), plan_.batch_size, [this] { return agree_to_stop(); });
 }
 
 bool Trainer::end_epoch() {
@@ -419,17 +488,18 @@ bool Trainer::end_epoch() {
     if (metric_) {
       record.validation_sdr = metric_->values();
     }
-    epoch_metrics_->append(validation_line(record.step, record.epoch, *record.validation,
-                                           record.validation_sdr, task_->validation()->size(),
-                                           epoch_times_[Phase::kValidation]));
+    write_epoch_line(validation_line(record.step, record.epoch, *record.validation,
+                                     record.validation_sdr, task_->validation()->size(),
+                                     epoch_times_[Phase::kValidation]));
   }
   const bool best = (!has_validation || record.validation) && observe(record);
+  require_equal_results(ranks_, model_.weights(), snapshot());
   record.seconds = epoch_times_.total();
   state_.history.push_back(record);
   state_.epoch = record.epoch;
   state_.step_in_epoch = 0;
   state_.epoch_sums = {};
-  epoch_metrics_->append(epoch_line(record, best, epoch_times_));
+  write_epoch_line(epoch_line(record, best, epoch_times_));
   write_epoch_events(record);
   if (best) {
     save_best_model();
@@ -462,8 +532,10 @@ void Trainer::log_epoch(const EpochRecord& record, bool best) const {
   std::string times;
   const double total = std::max(epoch_times_.total(), 1e-9);
   for (std::size_t i = 0; i < kPhaseNames.size(); ++i) {
-    times += fmt::format("{}{} {:.0f} %", i == 0 ? "" : ", ", kPhaseNames[i],
-                         100 * epoch_times_.seconds[i] / total);
+    if (epoch_times_.seconds[i] > 0) {
+      times += fmt::format("{}{} {:.0f} %", times.empty() ? "" : ", ", kPhaseNames[i],
+                           100 * epoch_times_.seconds[i] / total);
+    }
   }
   log_info("epoch {}: loss {}{}{}{}, lr {:.4g}; {}: {}", record.epoch,
            format_number(record.train.total),

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "runtime/collectives/collectives.h"
 #include "runtime/core/progress.h"
 #include "trainer/report/tensorboard.h"
 #include "trainer/training/checkpoint.h"
@@ -25,7 +26,10 @@ namespace stemfabric {
 class Trainer {
  public:
   Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
-          ExecutionContext ctx);
+          ExecutionContext ctx, Collectives& ranks);
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
   TrainingResult run();
   TrainingResult dry_run();
 
@@ -34,13 +38,23 @@ class Trainer {
   void start();
   void preflight();
   void set_statistics();
+  // On rank 0, which alone reads and writes the run folder:
+  std::optional<Checkpoint> open_run_folder();
+  void open_logs();
   void restore(const Checkpoint& checkpoint);
+  // All ranks get what rank 0 restored, if it did.
+  void share_restored(bool restored);
+  void take_position();  // of state_, by optimiser, schedule and early stopping
   bool is_own(const Checkpoint& checkpoint) const;  // lies in this run's folder
   void start_prefetch();
   uint64_t seed() const { return static_cast<uint64_t>(config_.training.seed); }
 
   // Going on
+  // By a signal or the caller, of this process; of several ranks: as all know from the last step.
   bool stop_requested() const;
+  bool agree_to_stop();  // asks all ranks
+  bool stop_wanted_here() const { return stop_by_caller_ || signals_.received() != nullptr; }
+  bool writes() const { return ranks_.first(); }  // the run folder
   void take_step();
   void launch_step();
   void collect_step();  // the step launched first, with all that follows from its result
@@ -51,13 +65,13 @@ class Trainer {
   int64_t launched_in_epoch() const {
     return state_.step_in_epoch + static_cast<int64_t>(in_flight_.size());
   }
-  void note_skipped(StepRecord& record, const std::string& where,
-                    const std::vector<const SampleBatch*>& batches);
+  void note_skipped(StepRecord& record, const std::string& where);
   // False if a signal came during validation; the epoch then ends after resuming.
   bool end_epoch();
   std::optional<LossValues> validate();
   bool observe(const EpochRecord& record);  // true: best so far
   void write_step(const StepRecord& record);
+  void write_epoch_line(const std::string& line);
   void write_epoch_events(const EpochRecord& record);
   void log_epoch(const EpochRecord& record, bool best) const;
 
@@ -71,9 +85,11 @@ class Trainer {
   std::string take_final_weights(TrainingResult::End end);
   std::optional<double> final_validation_loss(const std::string& which);
   void require_finite_weights();
+  void write_final(TrainingResult& result, const std::string& which);
   std::string write_h5_model(const float* weights);
   void write_report(const std::string& end, const TrainingResult& result, const FinalModel* model);
-  // For a run that does not end well: problems with the report are only logged.
+  // For a run that does not end well: problems with the report are only logged. The other ranks
+  // wait.
   void try_write_report(const std::string& end, const TrainingResult& result);
   double session_seconds() const;
 
@@ -88,6 +104,7 @@ class Trainer {
   LoadedConfig effective_;  // what the run really uses: config.yaml, checkpoints and reports say it
   RunIdentity identity_;
   ExecutionContext ctx_;
+  Collectives& ranks_;
   Separator model_;
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;
@@ -107,6 +124,7 @@ class Trainer {
   EarlyStopping stopping_;
   TrainingState state_;
   PhaseTimes epoch_times_;
+  // These are there on rank 0 alone.
   std::optional<RunDirectory> directory_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<MetricsLog> epoch_metrics_;
@@ -114,6 +132,7 @@ class Trainer {
   StopSignalGuard signals_;
   Progress* progress_ = nullptr;
   bool stop_by_caller_ = false;
+  bool stop_agreed_ = false;  // of several ranks
   int64_t checkpointed_step_ = -1;
   int64_t session_first_step_ = 0;
   std::chrono::steady_clock::time_point session_begin_;

@@ -22,13 +22,19 @@ TrainingState Trainer::snapshot() const {
   state.optimizer_steps = optimizer_.steps(ctx_);
   state.schedule = schedule_.state();
   state.early_stopping = stopping_.state();
-  state.metrics_bytes = metrics_->bytes();
-  state.epoch_metrics_bytes = epoch_metrics_->bytes();
+  if (writes()) {
+    state.metrics_bytes = metrics_->bytes();
+    state.epoch_metrics_bytes = epoch_metrics_->bytes();
+  }
   state.seconds = state_.seconds + session_seconds();
   return state;
 }
 
 void Trainer::save_checkpoint() {
+  checkpointed_step_ = state_.step;
+  if (!writes()) {
+    return;
+  }
   const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
   metrics_->sync();
   epoch_metrics_->sync();
@@ -39,11 +45,13 @@ void Trainer::save_checkpoint() {
                     .ema = ema_ ? ema_->average() : TensorView(),
                     .best = has_best_ ? best_.view() : TensorView()},
                    setup_.statistics);
-  checkpointed_step_ = state_.step;
   prune_checkpoints(directory_->checkpoints(), config_.training.keep_checkpoints);
 }
 
 void Trainer::save_best_model() {
+  if (!writes()) {
+    return;
+  }
   const PhaseScope scope(epoch_times_, Phase::kCheckpoint);
   write_best_model(directory_->best_model(), setup_, identity_, model_.parameters(),
                    HostView(ctx_, best_.view()).view(), stopping_.state());
@@ -108,11 +116,14 @@ void Trainer::write_report(const std::string& end, const TrainingResult& result,
 }
 
 void Trainer::try_write_report(const std::string& end, const TrainingResult& result) {
-  try {
-    write_report(end, result, nullptr);
-  } catch (const IoError& error) {
-    log_warning("there is no report of this run: {}", error.what());
+  if (writes()) {
+    try {
+      write_report(end, result, nullptr);
+    } catch (const IoError& error) {
+      log_warning("there is no report of this run: {}", error.what());
+    }
   }
+  ranks_.barrier("report of the run");
 }
 
 // Best weights of a run that went through its epochs; a run of exactly num_steps steps gives the
@@ -143,10 +154,10 @@ std::optional<double> Trainer::final_validation_loss(const std::string& which) {
   }
   // A last look that later training does not see: a longer run of the same configuration goes on
   // from the checkpoint before it.
-  const auto loss = dataset_loss(ctx_, model_, *objective_, *stage_, metric_.get(),
+  const auto loss = dataset_loss(ctx_, ranks_, model_, *objective_, *stage_, metric_.get(),
                                  *task_->validation(), plan_.batch_size, [] { return false; });
   const std::optional<StemValues> sdr = metric_ ? std::optional(metric_->values()) : std::nullopt;
-  epoch_metrics_->append(
+  write_epoch_line(
       validation_line(state_.step, state_.epoch + 1, *loss, sdr, task_->validation()->size(), 0));
   return loss->total;
 }
@@ -192,6 +203,18 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
   const std::string which = take_final_weights(end);
   require_finite_weights();
   result.validation_loss = final_validation_loss(which);
+  result.seconds = snapshot().seconds;
+  if (writes()) {
+    write_final(result, which);
+  }
+  ranks_.barrier("end of the run");
+  log_info("finished ({}) after {} steps, {} epochs, {}; {} weights in {}", end_name(end),
+           result.steps, result.epochs, format_duration(result.seconds), which,
+           result.final_model.string());
+  return result;
+}
+
+void Trainer::write_final(TrainingResult& result, const std::string& which) {
   result.final_model = directory_->final_model();
   const HostView weights(ctx_, model_.weights());
   const std::string hash = write_weights(result.final_model, setup_.model, model_.parameters(),
@@ -205,7 +228,6 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                          .sha256 = hash,
                          .weights = which,
                          .h5_obstacle = write_h5_model(weights.as<float>())};
-  result.seconds = snapshot().seconds;
   write_history(directory_->root() / "training_history.json", state_.history);
   write_summary(directory_->root() / "training_summary.json",
                 {.config = loaded_,
@@ -215,13 +237,9 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
                  .result = result,
                  .model = model,
                  .parameters = model_.parameters().parameter_count()});
-  write_report(fmt::format("finished ({})", end_name(end)), result, &model);
+  write_report(fmt::format("finished ({})", end_name(result.end)), result, &model);
   metrics_->sync();
   epoch_metrics_->sync();
-  log_info("finished ({}) after {} steps, {} epochs, {}; {} weights in {}", end_name(end),
-           result.steps, result.epochs, format_duration(result.seconds), which,
-           result.final_model.string());
-  return result;
 }
 
 }  // namespace stemfabric

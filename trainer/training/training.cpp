@@ -3,6 +3,7 @@
 #include "runtime/core/check.h"
 #include "trainer/device_context.h"
 #include "trainer/training/preflight.h"
+#include "trainer/training/ranks.h"
 #include "trainer/training/trainer.h"
 
 namespace stemfabric {
@@ -27,14 +28,23 @@ TrainingResult run_training(const LoadedConfig& config, const TrainOptions& opti
   validate_config(config);
   TrainingSetup setup = prepare_training(config);
   const TrainingConfig& training = config.config.training;
+  Collectives alone;
+  Collectives& ranks = options.ranks != nullptr ? *options.ranks : alone;
   ExecutionContext ctx = options.make_context
                              ? options.make_context()
-                             : device_context(training.device, "training.device", training.threads);
+                             : device_context(training.device, "training.device",
+                                              threads_of_rank(ranks, training.threads));
+  if (!ranks.alone() && !ctx.is_cpu()) {
+    throw ConfigError(
+        "training.device is {}, which takes {} here, but several ranks train on CPUs only: use "
+        "--device cpu, or one process on the GPU",
+        training.device, ctx.device().to_string());
+  }
   // Asked before anything is taken, for the advice if it does not suffice.
   const int64_t available = ctx.resource().available_bytes();
   const std::string advice = batch_size_advice(training, setup, ctx.device(), available);
   try {
-    Trainer trainer(config, options, std::move(setup), std::move(ctx));
+    Trainer trainer(config, options, std::move(setup), std::move(ctx), ranks);
     return options.dry_run ? trainer.dry_run() : trainer.run();
   } catch (const OutOfMemoryError& error) {
     throw OutOfMemoryError("{}{}", error.what(), advice);

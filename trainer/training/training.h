@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "runtime/collectives/collectives.h"
 #include "runtime/device/execution_context.h"
 #include "trainer/config/config_io.h"
 
@@ -18,6 +19,9 @@ struct TrainOptions {
   bool dry_run = false;              // preflight and one step; writes nothing
   // Asked after each step with the number of steps taken; true ends the run as a signal would.
   std::function<bool(int64_t)> stop;
+  // With whom to train, on the CPU; null: alone. Every rank calls run_training() alike; rank 0
+  // alone reads and writes output_dir.
+  Collectives* ranks = nullptr;
   // Where to train; empty: training.device and training.threads of the configuration.
   std::function<ExecutionContext()> make_context;
 };
@@ -38,8 +42,9 @@ std::string_view end_name(TrainingResult::End end);  // "num_epochs", "early sto
 // Trains until the limits of the configuration, early stopping, or a signal (SIGTERM, SIGINT,
 // SIGUSR1), which saves a checkpoint first. Handles these signals while it runs.
 // Errors: ConfigError, InputError, IoError; a DeviceError if training.device cannot be had; an
-// OutOfMemoryError that says which batch size would fit; and a NumericError after
-// training.max_non_finite_steps steps in a row with a loss or gradient that is not finite.
+// OutOfMemoryError that says which batch size would fit; a NumericError after
+// training.max_non_finite_steps steps in a row with a loss or gradient that is not finite; and a
+// CollectiveError if another rank does not come to a collective within distributed.timeout_s.
 TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options);
 
 }  // namespace stemfabric

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/stft_features/feature_layout.h"
 #include "kernels/stft_features/stft_features.h"
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -189,6 +190,14 @@ TEST_F(AudioRun, StatisticsAreThoseOfTheTrainingSplit) {
       audio_statistics(setup.audio->train, setup.config.audio, /*threads=*/1);
   EXPECT_EQ(one.mean, setup.statistics.mean);
   EXPECT_EQ(one.scale, setup.statistics.scale);
+
+  AudioConfig audio = setup.config.audio;
+  audio.feature_groups = "spectral";
+  const InputStatistics spectral = audio_statistics(setup.audio->train, audio, /*threads=*/1);
+  EXPECT_EQ(spectral.mean, one.mean);
+  for (std::size_t f = 0; f < spectral.scale.size(); ++f) {
+    EXPECT_EQ(spectral.scale[f], f < kSpectralFeatures ? one.scale[f] : 0.0F) << f;
+  }
 }
 
 }  // namespace

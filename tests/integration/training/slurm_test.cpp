@@ -1,0 +1,113 @@
+// scripts/slurm/train.sbatch in a real Slurm, which scripts/slurm/local_slurm.sh sets up for it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "tests/integration/stemfabric.h"
+#include "tests/support/tiny_training.h"
+#include "trainer/training/checkpoint.h"
+
+namespace stemfabric::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+ProcessResult shell(const std::string& command) {
+  return run_process({"/bin/bash", "-c", command});
+}
+
+class Slurm : public testing::Test {
+ protected:
+  void SetUp() override {
+    const bool there = shell("command -v munged slurmctld slurmd sbatch >&2").status == 0;
+    if (std::string(SF_MPIRUN).empty() || !there || ::geteuid() != 0) {
+      GTEST_SKIP() << "needs MPI, Debian's slurm-wlm and munge, and root, without a sanitizer: "
+                      "job scripts are not tested";
+    }
+    const ProcessResult started = shell(script("local_slurm.sh") + " start " + path("slurm"));
+    ASSERT_EQ(started.status, 0) << started.err;
+    ::setenv("SLURM_CONF", path("slurm/slurm.conf").c_str(), 1);
+    write_tiny_dataset(folder_ / "data", {.train = 240, .validation = 6});
+  }
+  void TearDown() override {
+    if (fs::exists(folder_ / "slurm")) {
+      EXPECT_EQ(shell(script("local_slurm.sh") + " stop " + path("slurm")).status, 0);
+      ::unsetenv("SLURM_CONF");
+    }
+  }
+
+  static std::string script(const std::string& name) {
+    return (source_dir() / "scripts" / "slurm" / name).string();
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  // Options of a training whose length the file `epochs.yaml` says.
+  std::string options(const std::string& run) const {
+    std::string text = " --config " + path("epochs.yaml") + " --output-dir " + path(run);
+    for (const std::string& setting : tiny_settings(folder_ / "data", {"training.patience=0"})) {
+      if (!setting.starts_with("training.num_epochs=")) {
+        text += " --set " + setting;
+      }
+    }
+    return text;
+  }
+  void set_epochs(int64_t epochs) const {
+    write_text_file(folder_ / "epochs.yaml",
+                    "training:\n  num_epochs: " + std::to_string(epochs) + "\n");
+  }
+  // Waits for at most five minutes.
+  template <typename Condition>
+  static bool wait_for(const Condition& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(5);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        return false;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return true;
+  }
+
+  TempDir folder_;
+};
+
+TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
+  set_epochs(1000000);
+  const std::string log = path("job.log");
+  const ProcessResult submitted =
+      shell(std::string("STEMFABRIC=") + SF_EXECUTABLE + " sbatch --parsable --output=" + log +
+            " " + script("train.sbatch") + options("job"));
+  ASSERT_EQ(submitted.status, 0) << submitted.err;
+  const std::string job = submitted.out.substr(0, submitted.out.find('\n'));
+  const auto said = [&](const std::string& text) {
+    return fs::exists(log) && read_text_file(log).find(text) != std::string::npos;
+  };
+  ASSERT_TRUE(wait_for([&] {
+    return fs::exists(folder_ / "job" / "checkpoints") &&
+           !list_checkpoints(folder_ / "job" / "checkpoints").empty();
+  })) << (fs::exists(log) ? read_text_file(log) : "no log");
+  // For the job's second start; the first one is to be stopped long before.
+  const auto newest = list_checkpoints(folder_ / "job" / "checkpoints").back();
+  set_epochs(checkpoint_step(newest) / 30 + 40);  // 30 steps per epoch
+  ASSERT_EQ(shell("scancel --signal=USR1 " + job).status, 0);
+  ASSERT_TRUE(wait_for([&] { return said("exit status 75, back into the queue (restart 1)"); }))
+      << read_text_file(log);
+  ASSERT_TRUE(wait_for([&] { return fs::exists(folder_ / "job" / "training_summary.json"); }))
+      << read_text_file(log);
+  EXPECT_TRUE(said("stopped by SIGUSR1"));
+  EXPECT_TRUE(said("resuming from"));
+
+  const ProcessResult whole =
+      shell(std::string("srun --mpi=pmix -n 2 ") + SF_EXECUTABLE + " train" + options("whole"));
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  EXPECT_THAT(whole.err, HasSubstr("on 2 processes"));
+  EXPECT_EQ(read_text_file(folder_ / "job" / "final_model.safetensors"),
+            read_text_file(folder_ / "whole" / "final_model.safetensors"));
+}
+
+}  // namespace
+}  // namespace stemfabric::test

@@ -1,0 +1,132 @@
+#include "trainer/training/ranks.h"
+
+#include <fmt/core.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "runtime/core/check.h"
+#include "runtime/core/log.h"
+#include "runtime/device/device.h"
+#include "runtime/io/file.h"
+
+namespace stemfabric {
+namespace {
+
+using Json = nlohmann::json;
+
+// The machine and the cores of it that this process may use, as one text.
+std::string cores_of_process() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::string cores;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      cores += CPU_ISSET(core, &set) ? fmt::format(" {}", core) : "";
+    }
+  }
+  return host.data() + cores;
+}
+
+// The configuration without what each rank may have of its own.
+std::string common_config(const RunIdentity& identity) {
+  Json json = Json::parse(identity.config_json);
+  json["training"].erase("threads");
+  json["training"].erase("init_from");
+  json["data"].erase("dataset_dir");
+  return json.dump();
+}
+
+void collect_differences(const Json& first, const Json& other, const std::string& prefix,
+                         std::string& text) {
+  for (const auto& [key, value] : first.items()) {
+    const std::string name = prefix.empty() ? key : prefix + "." + key;
+    const Json there = other.contains(key) ? other[key] : Json();
+    if (value.is_object() && there.is_object()) {
+      collect_differences(value, there, name, text);
+    } else if (value != there) {
+      text += fmt::format("; {} is {} on rank 0 and {} there", name, value.dump(), there.dump());
+    }
+  }
+}
+
+// The hashes of one thing by rank, all equal; else a ConfigError.
+void require_equal(const char* thing, const std::vector<std::string>& hashes,
+                   const std::vector<std::string>& configs) {
+  for (std::size_t r = 1; r < hashes.size(); ++r) {
+    if (hashes[r] == hashes[0]) {
+      continue;
+    }
+    std::string keys;
+    if (!configs.empty()) {
+      collect_differences(Json::parse(configs[0]), Json::parse(configs[r]), "", keys);
+    }
+    throw ConfigError(
+        "the ranks do not train the same thing: {} of rank {} has the hash {:.16}, that of rank 0 "
+        "{:.16}{}; start all ranks with the same program, options, configuration and data set",
+        thing, r, hashes[r], hashes[0], keys);
+  }
+}
+
+std::string hash_of(const ConstTensorView& tensor) {
+  Sha256 hash;
+  hash.update(std::span(static_cast<const std::byte*>(tensor.data()), tensor.bytes()));
+  return hash.hex();
+}
+
+}  // namespace
+
+int64_t threads_of_rank(Collectives& ranks, int64_t configured) {
+  if (ranks.alone() || configured > 0) {
+    return configured;
+  }
+  const std::string mine = cores_of_process();
+  const auto all = ranks.all_gather(mine, "cores of each rank");
+  const auto sharing = std::ranges::count(all, mine);
+  return std::max<int64_t>(1, available_cores() / sharing);
+}
+
+void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
+                         const ConstTensorView& weights) {
+  if (ranks.alone()) {
+    return;
+  }
+  const auto configs = ranks.all_gather(common_config(identity), "configuration of each rank");
+  std::vector<std::string> hashes;
+  std::ranges::transform(configs, std::back_inserter(hashes), sha256_hex);
+  require_equal("the configuration", hashes, configs);
+  require_equal("the data set", ranks.all_gather(identity.data_hash, "data hash of each rank"), {});
+  require_equal("the set of initial parameters",
+                ranks.all_gather(hash_of(weights), "initial parameters of each rank"), {});
+}
+
+void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
+                           const TrainingState& state) {
+  if (ranks.alone()) {
+    return;
+  }
+  const std::string mine =
+      fmt::format("weights {:.16}, learning rate {}, epochs without progress {}", hash_of(weights),
+                  state.schedule.lr, state.early_stopping.epochs_without_progress);
+  const auto all = ranks.all_gather(mine, "weights and decisions of each rank");
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    if (all[r] != all[0]) {
+      throw InternalError(
+          "after step {} rank {} has {}, and rank 0 has {}; ranks of one run must not differ: are "
+          "their machines of one kind? The last checkpoint is whole",
+          state.step, r, all[r], all[0]);
+    }
+  }
+}
+
+void broadcast(Collectives& ranks, const TensorView& tensor, const std::string& what) {
+  SF_CHECK(tensor.contiguous(), "broadcast of '{}', which is not contiguous", what);
+  ranks.broadcast(std::span(static_cast<std::byte*>(tensor.data()), tensor.bytes()), what);
+}
+
+}  // namespace stemfabric

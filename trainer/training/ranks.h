@@ -1,0 +1,30 @@
+// What a training that several ranks share must have in common, and what each has of its own.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/collectives/collectives.h"
+#include "trainer/training/checkpoint.h"
+
+namespace stemfabric {
+
+// Threads of this rank, if the configuration leaves them open (0): the cores that it may use,
+// shared out evenly where ranks of one machine may use the same ones. Alone: as configured.
+int64_t threads_of_rank(Collectives& ranks, int64_t configured);
+
+// Compares configuration, data set and initial parameters of all ranks. ConfigError on every rank
+// if one differs from rank 0: names both hashes, the rank and the keys that differ. What may
+// differ: the threads, and the paths of the data set and of the initial weights. `weights`: [n] f32
+// on the host.
+void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
+                         const ConstTensorView& weights);
+
+// That all ranks have the same weights to the last bit, and decide alike. InternalError on every
+// rank if not.
+void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
+                           const TrainingState& state);
+
+// Gives every rank what rank 0 has. Contiguous host memory.
+void broadcast(Collectives& ranks, const TensorView& tensor, const std::string& what);
+
+}  // namespace stemfabric
