@@ -96,9 +96,6 @@ void SnapshotWriter::probe() {
 }
 
 void SnapshotWriter::write_batch() {
-  if (batch_.empty()) {
-    return;
-  }
   std::vector<bool> fresh;
   const auto begin = Clock::now();
   try {
