@@ -199,7 +199,8 @@ TEST_F(Ranks, AnErrorOfOneRankEndsAllWithItsStatus) {
   write_text_file(folder_ / "file", "no folder");
   const ProcessResult result = run_process(on_ranks(2, train("file/run", 4)));
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.err, HasSubstr("stemfabric train: error: " + path("file")));
+  EXPECT_THAT(result.err,
+              HasSubstr("stemfabric train: error: cannot create folder " + path("file")));
 }
 
 TEST_F(Ranks, OnlyTrainWorksOnSeveralRanks) {
@@ -270,7 +271,7 @@ TEST_F(Ranks, AKilledRankEndsTheRunAndIsNamed) {
   const ProcessResult result = job.wait();
   EXPECT_EQ(result.status, 128 + SIGKILL) << result.err;
   EXPECT_THAT(result.out + result.err, HasSubstr("process rank 1 with PID"));
-  EXPECT_THAT(result.err, HasSubstr("rank 0 was told to end while it waits in the collective '"));
+  EXPECT_THAT(result.err, HasSubstr("told to end while rank 0 waits in the collective '"));
   const auto newest = list_checkpoints(folder_ / "killed" / "checkpoints").back();
   EXPECT_GT(read_checkpoint(newest).state.step, 0);
 }
