@@ -108,8 +108,8 @@ class Collectives::Operation {
       if (!noticed && ranks_.options_.interrupted && ranks_.options_.interrupted()) {
         stopped = stopped.value_or(now);
         if (now - *stopped > kNotice) {
-          log_error("rank {} was told to end while it waits in the collective '{}' for {}",
-                    ranks_.rank_, what_, late());
+          log_error("told to end while rank {} waits in the collective '{}' for {}", ranks_.rank_,
+                    what_, late());
           noticed = true;
         }
       }

@@ -146,7 +146,7 @@ std::string evaluation_section(const Json& evaluation) {
   text += fmt::format("Split `{}`, {} records, data hash `{}`.\n\n",
                       text_of(data.value("split", Json())), text_of(data.value("records", Json())),
                       text_of(data.value("hash", Json())));
-  text += "| stem | SDR | SIR | SAR | overall |\n|---|---|---|---|---|\n";
+  text += "| stem | SDR, dB | SIR, dB | SAR, dB | overall |\n|---|---|---|---|---|\n";
   const Json stems = object_in(evaluation, "stemMetrics");
   for (const std::string_view stem : kStemNames) {
     text += row(std::string(stem), object_in(stems, std::string(stem)));

@@ -232,6 +232,11 @@ std::vector<bool> SnapshotStore::insert(std::span<const StoredSnapshot> snapshot
   return fresh;
 }
 
+void SnapshotStore::probe() {
+  // Written even though it is the same.
+  state_->database.run(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
+}
+
 int64_t SnapshotStore::count() {
   State& s = *state_;
   // Changes only when another connection has written.

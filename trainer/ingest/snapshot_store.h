@@ -41,6 +41,9 @@ class SnapshotStore {
   // whether snapshots[i] is new.
   std::vector<bool> insert(std::span<const StoredSnapshot> snapshots);
 
+  // An IoError unless a transaction can be written; this one changes nothing.
+  void probe();
+
   // Snapshots in the store, those of other connections included.
   int64_t count();
 

@@ -1,5 +1,6 @@
 #include "trainer/ingest/snapshot_writer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/core/check.h"
@@ -8,10 +9,9 @@
 namespace stemfabric {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int64_t kPurgeStep = 200;  // rows per transaction: others wait no longer than for these
 constexpr std::chrono::seconds kPurgePause{30};
+constexpr std::chrono::seconds kProbePause{1};
 
 uint64_t bytes_of(const StoredSnapshot& snapshot) {
   return sizeof(StoredSnapshot) + snapshot.record.size() + snapshot.repairs.size();
@@ -55,35 +55,47 @@ void SnapshotWriter::stop() {
 }
 
 void SnapshotWriter::run() {
-  auto next_purge = Clock::now();
   std::unique_lock lock(mutex_);
   for (;;) {
-    if (waiting_.empty() && !stop_) {
-      const auto wake = [this] { return stop_ || !waiting_.empty(); };
-      if (limits_.retain.count() == 0) {
-        event_.wait(lock, wake);
-      } else {
-        event_.wait_until(lock, next_purge, wake);
-      }
-    }
+    wait_for_work(lock);
     if (waiting_.empty() && stop_) {
       return;
     }
     std::swap(batch_, waiting_);
     std::swap(batch_done_, waiting_done_);
     lock.unlock();
-    write_batch();
-    if (limits_.retain.count() > 0 && Clock::now() >= next_purge && !purge_step()) {
-      next_purge = Clock::now() + kPurgePause;
+    if (!batch_.empty()) {
+      write_batch();
+    } else if (!healthy_) {
+      probe();
     }
+    purge_if_due();
     lock.lock();
   }
 }
 
-void SnapshotWriter::write_batch() {
-  if (batch_.empty()) {
+// Until there is something to write, the end, or the time of a probe or a purge.
+void SnapshotWriter::wait_for_work(std::unique_lock<std::mutex>& lock) {
+  const auto ready = [this] { return stop_ || !waiting_.empty(); };
+  const bool purges = limits_.retain.count() > 0;
+  if (healthy_ && !purges) {
+    event_.wait(lock, ready);
     return;
   }
+  const auto probe = healthy_ ? Clock::time_point::max() : Clock::now() + kProbePause;
+  event_.wait_until(lock, purges ? std::min(probe, next_purge_) : probe, ready);
+}
+
+// So that it is known to be well again even if nobody sends because it was not.
+void SnapshotWriter::probe() {
+  try {
+    store_.probe();
+    healthy_ = true;
+  } catch (const Error&) {  // as before: it was logged when it began
+  }
+}
+
+void SnapshotWriter::write_batch() {
   std::vector<bool> fresh;
   const auto begin = Clock::now();
   try {
@@ -111,6 +123,12 @@ void SnapshotWriter::write_batch() {
   const std::lock_guard lock(mutex_);
   waiting_bytes_ -= bytes;
   metrics_.waiting_bytes.store(static_cast<int64_t>(waiting_bytes_), std::memory_order_relaxed);
+}
+
+void SnapshotWriter::purge_if_due() {
+  if (limits_.retain.count() > 0 && Clock::now() >= next_purge_ && !purge_step()) {
+    next_purge_ = Clock::now() + kPurgePause;
+  }
 }
 
 // Whether there may be more to purge.

@@ -40,14 +40,19 @@ class SnapshotWriter {
 
   // False, and `done` is not called, if too much is waiting or the writer was stopped.
   bool submit(StoredSnapshot snapshot, Done done);
-  // Whether the last transaction succeeded.
+  // Whether the last transaction succeeded. After one that failed, an empty one is tried every
+  // second.
   bool healthy() const { return healthy_.load(std::memory_order_relaxed); }
   // Writes what was submitted, then ends the thread.
   void stop();
 
  private:
+  using Clock = std::chrono::steady_clock;
   void run();
+  void wait_for_work(std::unique_lock<std::mutex>& lock);
   void write_batch();
+  void probe();
+  void purge_if_due();
   bool purge_step();
 
   SnapshotStore& store_;
@@ -65,6 +70,7 @@ class SnapshotWriter {
   std::vector<StoredSnapshot> batch_;  // the thread's own
   std::vector<Done> batch_done_;
   bool log_holds_purged_ = false;
+  Clock::time_point next_purge_ = Clock::now();
   std::thread thread_;
 };
 

@@ -111,12 +111,18 @@ void Ranks::expect_same_weights(const std::string& run, const std::string& refer
 TEST_F(Ranks, TwoAndFourTrainAsOneWithTheWholeBatch) {
   const ProcessResult one = run_process(train("one", 8));
   ASSERT_EQ(one.status, 0) << one.err;
-  for (const int ranks : {2, 4}) {
-    const std::string run = std::to_string(ranks);
-    const ProcessResult many = run_process(on_ranks(ranks, train(run, 8 / ranks)));
+  struct Case {
+    int ranks;
+    const char* ordered;
+  };
+  for (const Case& c : {Case{2, "true"}, Case{4, "true"}, Case{4, "false"}}) {
+    const std::string run = std::to_string(c.ranks) + c.ordered;
+    const ProcessResult many = run_process(on_ranks(
+        c.ranks, train(run, 8 / c.ranks, {std::string("distributed.deterministic=") + c.ordered})));
     ASSERT_EQ(many.status, 0) << many.err;
-    EXPECT_THAT(many.err, HasSubstr("each step: 16 samples (" + std::to_string(8 / ranks) +
-                                    " x 2 micro-batches on " + run + " processes)"));
+    EXPECT_THAT(many.err,
+                HasSubstr("each step: 16 samples (" + std::to_string(8 / c.ranks) +
+                          " x 2 micro-batches on " + std::to_string(c.ranks) + " processes)"));
     expect_same_metrics(run, "one");
     expect_same_weights(run, "one");
     EXPECT_NE(bytes(run), bytes("one"));  // they were several
@@ -189,6 +195,14 @@ TEST_F(Ranks, RanksThatTrainOtherThingsAreRefused) {
               HasSubstr("the data set of rank 1 has the hash "));
 }
 
+TEST_F(Ranks, AnErrorOfOneRankEndsAllWithItsStatus) {
+  write_text_file(folder_ / "file", "no folder");
+  const ProcessResult result = run_process(on_ranks(2, train("file/run", 4)));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err,
+              HasSubstr("stemfabric train: error: cannot create folder " + path("file")));
+}
+
 TEST_F(Ranks, OnlyTrainWorksOnSeveralRanks) {
   const ProcessResult result =
       run_process(on_ranks(2, stemfabric_argv({"run", "--snapshot-dir", path("none"),
@@ -257,7 +271,7 @@ TEST_F(Ranks, AKilledRankEndsTheRunAndIsNamed) {
   const ProcessResult result = job.wait();
   EXPECT_EQ(result.status, 128 + SIGKILL) << result.err;
   EXPECT_THAT(result.out + result.err, HasSubstr("process rank 1 with PID"));
-  EXPECT_THAT(result.err, HasSubstr("rank 0 was told to end while it waits in the collective '"));
+  EXPECT_THAT(result.err, HasSubstr("told to end while rank 0 waits in the collective '"));
   const auto newest = list_checkpoints(folder_ / "killed" / "checkpoints").back();
   EXPECT_GT(read_checkpoint(newest).state.step, 0);
 }

@@ -182,6 +182,21 @@ TEST(SharedStep, IsTheStepOfOneRankWithTheWholeBatch) {
   }
 }
 
+TEST(SharedStep, AValidationIsThatOfOneRank) {
+  const test::TempDir folder;
+  test::write_tiny_dataset(folder.path(), {.train = 17, .validation = 0});
+  const Dataset data(folder / "train");
+  Collectives alone;
+  const LossValues one = train(alone, data, 4, 0).validation;
+  test::run_on_ranks(4, kOptions, [&](Collectives& ranks) {
+    const LossValues shared = train(ranks, data, 4, 0).validation;
+    EXPECT_NEAR(shared.total, one.total, 1e-6 * one.total);
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      EXPECT_NEAR(shared.stem[s], one.stem[s], 1e-6 * one.stem[s]) << kStemNames[s];
+    }
+  });
+}
+
 TEST(SharedStep, ARankThatDrewOtherWeightsIsNoticed) {
   EXPECT_THROW(test::run_on_ranks(2, kOptions,
                                   [](Collectives& ranks) {
