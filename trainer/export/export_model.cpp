@@ -65,19 +65,7 @@ const Format& format_of(ExportFormat format) {
   return *std::ranges::find(kFormats, format, &Format::format);
 }
 
-// Replacing a folder must not cost anybody a file that no export wrote.
-void check_ours(const fs::path& output_dir, const fs::path& folder,
-                bool (*is_ours)(const std::string&)) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (!is_ours(entry.path().filename().string())) {
-      throw UsageError(
-          "{} holds {}, which no export wrote; give --output-dir a new folder, an empty one, or "
-          "that of an earlier export",
-          output_dir.string(), fs::relative(entry.path(), output_dir).string());
-    }
-  }
-}
-
+// Replacing a folder must not cost anybody a file that no export wrote, or that was changed since.
 void check_target(const fs::path& output_dir) {
   std::error_code error;
   if (!fs::exists(output_dir, error)) {
@@ -86,16 +74,29 @@ void check_target(const fs::path& output_dir) {
   if (!fs::is_directory(output_dir, error)) {
     throw UsageError("{} is no folder; give --output-dir another name", output_dir.string());
   }
-  check_ours(output_dir, output_dir, [](const std::string& name) {
-    return name == "model_card.md" || name == "model_card.json" ||
-           std::ranges::any_of(kFormats, [&](const Format& one) { return name == one.target; });
-  });
-  const fs::path tfjs = output_dir / format_of(ExportFormat::kTfjs).target;
-  if (fs::is_directory(tfjs, error)) {
-    check_ours(output_dir, tfjs, [](const std::string& name) {
-      return name == "model.json" || name.starts_with("group1-shard");
-    });
+  const std::map<std::string, std::string> listed = files_of_model_card(output_dir);
+  for (const auto& entry : fs::recursive_directory_iterator(output_dir)) {
+    if (fs::is_directory(entry.symlink_status())) {
+      continue;
+    }
+    const std::string name = fs::relative(entry.path(), output_dir).generic_string();
+    const bool is_card = name == kModelCardPage || name == kModelCardData;
+    const auto file = listed.find(name);
+    if (listed.empty() || !entry.is_regular_file() ||
+        (!is_card && (file == listed.end() || sha256_file(entry.path()) != file->second))) {
+      throw UsageError(
+          "{} holds {}, which is none of the files that the {} of an export lists there, or has "
+          "changed since; give --output-dir a new folder, an empty one, or that of an earlier "
+          "export",
+          output_dir.string(), name, kModelCardData);
+    }
   }
+}
+
+// The folder to write, without a slash at its end: its parent is then the folder it lies in.
+fs::path without_slash(const fs::path& output_dir) {
+  const fs::path path = fs::absolute(output_dir).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
 }
 
 // The folder's old contents go when the export is done; the weights must not be among them.
@@ -198,7 +199,7 @@ ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& requ
     const ExportReference::Loss loss = of_packed->loss_against(reference);
     result.web_weights = {web_weights_name(request.web_weights), loss.largest, loss.rms};
   }
-  const fs::path target = fs::absolute(request.output_dir).lexically_normal();
+  const fs::path target = without_slash(request.output_dir);
   make_directories(target.parent_path());
   const auto fill = [&](const fs::path& folder) {
     for (const ExportFormat wanted : request.formats) {

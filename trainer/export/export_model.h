@@ -46,10 +46,10 @@ struct ExportResult {
 
 // Writes into a folder beside output_dir, reads every file back, runs it, compares it with the
 // trainer, and only then gives the folder its name: whatever fails, nothing is left and an earlier
-// export stays. output_dir may be missing, empty or an earlier export; UsageError if anything else
-// lies in it. ConfigError for a model that a format cannot express. Packed web weights
-// are compared with a trainer that has the same rounded weights, and what the rounding changed is
-// measured.
+// export stays. output_dir may be missing, empty or an earlier export; UsageError if anything lies
+// in it that the card there does not list, or whose content has changed. ConfigError for a model
+// that a format cannot express. Packed web weights are compared with a trainer that has the same
+// rounded weights, and what the rounding changed is measured.
 ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& request);
 
 }  // namespace stemfabric

@@ -255,8 +255,26 @@ std::string find_evaluation(const TrainedModel& trained, const fs::path& stated)
 
 void write_model_card(const fs::path& folder, const ModelCard& card) {
   const Json json = card_json(card);
-  write_text_file(folder / "model_card.json", json.dump(2) + "\n");
-  write_text_file(folder / "model_card.md", card_markdown(json));
+  write_text_file(folder / kModelCardData, json.dump(2) + "\n");
+  write_text_file(folder / kModelCardPage, card_markdown(json));
+}
+
+std::map<std::string, std::string> files_of_model_card(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  if (!fs::is_regular_file(folder / kModelCardData)) {
+    return files;
+  }
+  const Json card = Json::parse(read_text_file(folder / kModelCardData), nullptr, false);
+  const Json generator = card.is_object() ? card.value("generator", Json()) : Json();
+  if (!generator.is_string() || !generator.get<std::string>().starts_with("stemfabric ")) {
+    return files;
+  }
+  for (const Json& file : card.value("files", Json::array())) {
+    if (file.is_object() && file.contains("name") && file.contains("sha256")) {
+      files[text_of(file["name"])] = text_of(file["sha256"]);
+    }
+  }
+  return files;
 }
 
 }  // namespace stemfabric

@@ -41,6 +41,12 @@ struct ModelCard {
 // is there speaks of other weights. InputError for a stated file that does.
 std::string find_evaluation(const TrainedModel& trained, const std::filesystem::path& stated);
 
+inline constexpr const char* kModelCardPage = "model_card.md";
+inline constexpr const char* kModelCardData = "model_card.json";
 void write_model_card(const std::filesystem::path& folder, const ModelCard& card);
+
+// The files that the model_card.json of an export in this folder lists: SHA-256 by name. Empty if
+// there is none, or none that this program wrote.
+std::map<std::string, std::string> files_of_model_card(const std::filesystem::path& folder);
 
 }  // namespace stemfabric

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <ostream>
 
 #include "tests/oracles/oracle_masks_reference.h"
 #include "tests/support/op_harness.h"
@@ -17,6 +18,8 @@ struct OracleMaskCase {
   int64_t channels, samples;
   bool remainder = false;  // the mixture holds more than the stems
 };
+
+void PrintTo(const OracleMaskCase& c, std::ostream* out) { *out << c.name; }
 
 constexpr int64_t kStems = 3;
 constexpr int64_t kSize = 512;

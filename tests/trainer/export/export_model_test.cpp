@@ -127,6 +127,49 @@ TEST(ExportModel, FoldersWithOtherFilesAreLeftAlone) {
   EXPECT_TRUE(std::filesystem::exists(dir / "y/model.safetensors"));
 }
 
+// The names of an export are not enough: what its card does not list is somebody's own.
+TEST(ExportModel, FilesThatOnlyLookLikeAnExportAreLeftAlone) {
+  const TempDir dir;
+  const auto weights = test::write_export_example(dir, kPlain);
+  const auto refused = [&](const char* folder, const std::string& name) {
+    EXPECT_THAT([&] { export_to(dir / folder, weights, {ExportFormat::kSafetensors}); },
+                throws_with<UsageError>({"holds " + name + ","}));
+    EXPECT_TRUE(std::filesystem::exists(dir / folder / name));
+  };
+  make_directories(dir / "own");
+  std::filesystem::copy_file(weights, dir / "own/model.safetensors");
+  refused("own", "model.safetensors");
+  // Beside the card of an export that lists other files; in place of one that it lists.
+  export_to(dir / "x", weights, {ExportFormat::kOnnx});
+  std::filesystem::copy_file(weights, dir / "x/model.safetensors");
+  refused("x", "model.safetensors");
+  std::filesystem::remove(dir / "x/model.safetensors");
+  write_text_file(dir / "x/model.onnx", "another model");
+  refused("x", "model.onnx");
+  // Cards of others.
+  make_directories(dir / "theirs");
+  for (const char* card : {"no JSON", "[]", R"({"files": []})", R"({"generator": 1, "files": 2})",
+                           R"({"generator": "a hub", "files": [{"name": "a", "sha256": ""}]})",
+                           R"({"generator": "stemfabric 0", "files": [1]})"}) {
+    write_text_file(dir / "theirs/model_card.json", card);
+    refused("theirs", "model_card.json");
+  }
+}
+
+TEST(ExportModel, ASlashBehindTheFolderChangesNothing) {
+  const TempDir dir;
+  const auto good = test::write_export_example(dir, kPlain);
+  const auto extreme = test::write_export_example(dir, kPlain, "extreme.safetensors", 1e6F);
+  EXPECT_THROW(export_to(dir / "x/", extreme, {ExportFormat::kOnnx}), NumericError);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 2);
+  for (const ExportFormat format : {ExportFormat::kTfjs, ExportFormat::kOnnx}) {
+    export_to(dir / "x/", good, {format});
+  }
+  EXPECT_TRUE(std::filesystem::exists(dir / "x/model.onnx"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "x/tfjs"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 3);
+}
+
 TEST(ExportModel, TheExportedWeightsAreTheTrainers) {
   const TempDir dir;
   const auto weights = test::write_export_example(dir, kPlain);
