@@ -101,8 +101,8 @@ class Collectives::Operation {
       }
       if (waited > ranks_.options_.timeout_s) {
         throw CollectiveError(
-            "rank {} of {} waited {:.4g} s (distributed.timeout_s) in the collective '{}' for {}, "
-            "which died or hangs; the last checkpoint is whole, the same command goes on from it",
+            "rank {} of {} waited {:.4g} s (distributed.timeout_s) in the collective '{}' for {}; "
+            "the last checkpoint is whole, the same command goes on from it",
             ranks_.rank_, ranks_.size_, ranks_.options_.timeout_s, what_, late());
       }
       if (!noticed && ranks_.options_.interrupted && ranks_.options_.interrupted()) {
@@ -130,8 +130,11 @@ class Collectives::Operation {
         names += fmt::format("{}{}", count++ == 0 ? "" : ", ", r);
       }
     }
-    return count == 0 ? "messages on their way, though every rank waits"
-                      : fmt::format("rank{} {}", count == 1 ? "" : "s", names);
+    if (count == 0) {
+      return "messages, though every rank waits too: the network between them does not deliver";
+    }
+    return count == 1 ? fmt::format("rank {}, which died or hangs", names)
+                      : fmt::format("ranks {}, which died or hang", names);
   }
 
   Collectives& ranks_;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <set>
 
@@ -96,7 +97,9 @@ struct Training {
   LossValues validation;
 };
 
-Training train(Collectives& ranks, const Dataset& data, int64_t whole_batch, int64_t steps) {
+Training train(Collectives& ranks, const std::filesystem::path& folder, int64_t whole_batch,
+               int64_t steps) {
+  const Dataset data(folder);  // each rank has its own, as processes do
   const ExecutionContext ctx({.device = {}, .threads = 1});
   ModelConfig config;
   config.input_dim = data.features();
@@ -153,7 +156,7 @@ Training train(Collectives& ranks, const Dataset& data, int64_t whole_batch, int
 TEST(SharedStep, IsTheStepOfOneRankWithTheWholeBatch) {
   const test::TempDir folder;
   test::write_tiny_dataset(folder.path(), {.train = 17, .validation = 0});
-  const Dataset data(folder / "train");
+  const std::filesystem::path data = folder / "train";
   Collectives alone;
   const int64_t steps = 7;
   const Training one = train(alone, data, 4, steps);
@@ -185,7 +188,7 @@ TEST(SharedStep, IsTheStepOfOneRankWithTheWholeBatch) {
 TEST(SharedStep, AValidationIsThatOfOneRank) {
   const test::TempDir folder;
   test::write_tiny_dataset(folder.path(), {.train = 17, .validation = 0});
-  const Dataset data(folder / "train");
+  const std::filesystem::path data = folder / "train";
   Collectives alone;
   const LossValues one = train(alone, data, 4, 0).validation;
   test::run_on_ranks(4, kOptions, [&](Collectives& ranks) {
