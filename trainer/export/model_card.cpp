@@ -40,9 +40,8 @@ const char* purpose_of(const ModelConfig& config) {
 
 constexpr const char* kLimitations =
     "Scores hold for data like those of the evaluation. The stems are those of the training data's "
-    "definition; what belongs to none of them is shared among them. Separating a recording gives "
-    "no "
-    "right to use it.";
+    "definition; what belongs to none of them is in no defined stem. Separating a recording gives "
+    "no right to use it.";
 
 // What the run says of the training, without places on the machine that trained.
 Json training_of(const ReportInputs& report) {
@@ -61,7 +60,7 @@ Json evaluation_of(const std::string& text) {
     return nullptr;
   }
   const Json report = Json::parse(text);
-  Json evaluation;
+  Json evaluation = {{"weights", "fp32"}};
   for (const char* key : {"timestamp", "aggregateMetrics", "stemMetrics", "baselines",
                           "definitions", "data", "note"}) {
     if (report.contains(key)) {
@@ -80,7 +79,8 @@ Json web_weights_of(const ModelCard& card) {
   }
   return {{"kind", card.web_weights->kind},
           {"largest_difference", card.web_weights->largest},
-          {"rms_difference", card.web_weights->rms}};
+          {"rms_difference", card.web_weights->rms},
+          {"evaluated", false}};
 }
 
 Json card_json(const ModelCard& card) {
@@ -137,7 +137,8 @@ std::string row(const std::string& name, const Json& metrics) {
   return line;
 }
 
-std::string evaluation_section(const Json& evaluation) {
+std::string evaluation_section(const Json& card) {
+  const Json& evaluation = card.at("evaluation");
   if (evaluation.is_null()) {
     return "## Scores\n\nNo evaluation of these weights was at hand.\n\n";
   }
@@ -146,6 +147,12 @@ std::string evaluation_section(const Json& evaluation) {
   text += fmt::format("Split `{}`, {} records, data hash `{}`.\n\n",
                       text_of(data.value("split", Json())), text_of(data.value("records", Json())),
                       text_of(data.value("hash", Json())));
+  if (const Json& packed = card.at("verification").at("web_weights"); !packed.is_null()) {
+    text += fmt::format(
+        "The scores are those of the fp32 weights; the tfjs files hold {} weights, which were not "
+        "evaluated.\n\n",
+        text_of(packed["kind"]));
+  }
   text += "| stem | SDR, dB | SIR, dB | SAR, dB | overall |\n|---|---|---|---|---|\n";
   const Json stems = object_in(evaluation, "stemMetrics");
   for (const std::string_view stem : kStemNames) {
@@ -214,7 +221,7 @@ std::string card_markdown(const Json& card) {
       fmt::format("| | |\n|---|---|\n| licence | {} |\n| parameters | {} |\n| weights | `{}` |\n\n",
                   card["licence"].is_null() ? "not stated" : text_of(card["licence"]),
                   text_of(model["parameters"]), text_of(model["weights_sha256"]));
-  text += evaluation_section(card.at("evaluation"));
+  text += evaluation_section(card);
   text += training_section(training);
   text += files_section(card);
   const Json config =

@@ -1,4 +1,4 @@
-// The model as an ONNX file: opset 17, IR version 8 (ONNX Runtime 1.14 and later), float32.
+// The model as an ONNX file: opset 17, IR version 8, float32.
 //
 //   input   stem_features [batch, time, F], mask [batch, time] (required: 1 = token present)
 //   output  one [batch, time, out] per stem, named by it

@@ -194,13 +194,28 @@ TEST(ExportModel, WrongModels) {
   EXPECT_FALSE(std::filesystem::exists(dir / "x"));
 }
 
+// A report as `evaluate` writes it, cut to what a card reads.
+std::string report_about(const std::string& sha256) {
+  Json stems;
+  for (const std::string_view stem : kStemNames) {
+    stems[std::string(stem)] = {{"sdr", 3.25}, {"sir", nullptr}, {"sar", 7.0}, {"overall", 0.5}};
+  }
+  return Json{{"model", {{"path", "/home/me/w.safetensors"}, {"sha256", sha256}}},
+              {"data", {{"path", "/home/me/data"}, {"split", "validation"}, {"records", 9}}},
+              {"aggregateMetrics", {{"sdr", 2.5}}},
+              {"stemMetrics", stems},
+              {"definitions", {{"sdr", "a ratio in dB"}}}}
+      .dump();
+}
+
+// Needs a report.json in dir.
 ExportResult export_packed(const TempDir& dir, const std::filesystem::path& weights,
                            WebWeights kind) {
   return export_model(ExecutionContext({.threads = 1}),
                       {.model = weights,
                        .formats = {ExportFormat::kTfjs, ExportFormat::kOnnx},
                        .output_dir = dir / web_weights_name(kind),
-                       .evaluation = {},
+                       .evaluation = dir / "report.json",
                        .licence = "",
                        .web_weights = kind});
 }
@@ -208,6 +223,7 @@ ExportResult export_packed(const TempDir& dir, const std::filesystem::path& weig
 TEST(WebWeights, SmallerFilesAgreeWithTheRoundedModelAndTheLossIsMeasured) {
   const TempDir dir;
   const auto weights = test::write_export_example(dir, kPlain);
+  write_text_file(dir / "report.json", report_about(sha256_file(weights)));
   const auto shard_bytes = [](const ExportResult& result) { return result.files[0].bytes; };
   const ExportResult full = export_packed(dir, weights, WebWeights::kFp32);
   const ExportResult half = export_packed(dir, weights, WebWeights::kFp16);
@@ -233,7 +249,13 @@ TEST(WebWeights, SmallerFilesAgreeWithTheRoundedModelAndTheLossIsMeasured) {
   EXPECT_EQ(shard_bytes(full) - shard_bytes(byte), static_cast<uint64_t>(3 * packed_values));
   const Json card = Json::parse(read_text_file(dir / "int8/model_card.json"));
   EXPECT_EQ(card["verification"]["web_weights"]["kind"], "int8");
-  EXPECT_THAT(read_text_file(dir / "int8/model_card.md"), HasSubstr("int8 weights"));
+  EXPECT_EQ(card["verification"]["web_weights"]["evaluated"], false);
+  EXPECT_EQ(card["evaluation"]["weights"], "fp32");
+  const std::string scores_of = "The scores are those of the fp32 weights";
+  EXPECT_THAT(read_text_file(dir / "int8/model_card.md"),
+              AllOf(HasSubstr("files hold int8 weights and were compared"),
+                    HasSubstr(scores_of + "; the tfjs files hold int8 weights, which were not")));
+  EXPECT_THAT(read_text_file(dir / "fp32/model_card.md"), testing::Not(HasSubstr(scores_of)));
 }
 
 TEST(WebWeights, HalvesAreTheNearest) {
@@ -288,20 +310,6 @@ TEST(ExportModel, Formats) {
   EXPECT_THAT([] { parse_export_formats("onnx,onnx"); }, throws_with<UsageError>({"twice"}));
   EXPECT_THROW(parse_export_formats("onnx,,tfjs"), UsageError);
   EXPECT_THROW(parse_export_formats(""), UsageError);
-}
-
-// A report as `evaluate` writes it, cut to what a card reads.
-std::string report_about(const std::string& sha256) {
-  Json stems;
-  for (const std::string_view stem : kStemNames) {
-    stems[std::string(stem)] = {{"sdr", 3.25}, {"sir", nullptr}, {"sar", 7.0}, {"overall", 0.5}};
-  }
-  return Json{{"model", {{"path", "/home/me/w.safetensors"}, {"sha256", sha256}}},
-              {"data", {{"path", "/home/me/data"}, {"split", "validation"}, {"records", 9}}},
-              {"aggregateMetrics", {{"sdr", 2.5}}},
-              {"stemMetrics", stems},
-              {"definitions", {{"sdr", "a ratio in dB"}}}}
-      .dump();
 }
 
 TEST(ModelCard, TellsWhatIsKnown) {

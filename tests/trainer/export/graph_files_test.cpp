@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "runtime/io/hdf5.h"
 #include "tests/trainer/export/export_example.h"
 #include "trainer/export/evaluator/evaluators.h"
+#include "trainer/export/keras_h5.h"
 #include "trainer/export/model_weights.h"
 #include "trainer/export/onnx_graph.h"
 #include "trainer/export/tfjs_graph.h"
@@ -170,6 +173,13 @@ class SeededFaults : public testing::Test {
         << name;
   }
 
+  void expect_refused(const std::function<Evaluator()>& open, const std::string& why,
+                      const std::string& name) {
+    EXPECT_THAT([&] { reference_->agreement("file", open()); },
+                testing::Throws<InputError>(testing::Property(&InputError::what, HasSubstr(why))))
+        << name;
+  }
+
   Written written_;
   std::filesystem::path weights_;
   ExecutionContext ctx_;
@@ -231,6 +241,103 @@ TEST_F(SeededFaults, OfOnnxAreSeen) {
   }
   write_text_file(written_.dir / "m.onnx", bytes);
   EXPECT_LT(reference_->agreement("file", evaluator::open_onnx(written_.dir / "m.onnx")), 1e-5);
+}
+
+// What a file declares and a runtime goes by, though no output shows it.
+TEST_F(SeededFaults, OfDeclarationsInOnnxAreSeen) {
+  const std::filesystem::path path = written_.dir / "m.onnx";
+  const std::string bytes = read_text_file(path);
+  for (const auto& [fault, why] : std::vector<std::pair<Fault, std::string>>{
+           {{"IR version", "\x08\x08\x12", "\x08\x07\x12"}, "IR version 7"},
+           {{"a mask of doubles", "\x0a\x04mask\x12\x17\x0a\x15\x08\x01",
+             "\x0a\x04mask\x12\x17\x0a\x15\x08\x0b"},
+            "'mask': is declared with element type 11"},
+           {{"an output of integers",
+             "\x0a\x03"
+             "sub\x12\x1b\x0a\x19\x08\x01",
+             "\x0a\x03"
+             "sub\x12\x1b\x0a\x19\x08\x07"},
+            "'sub': is declared with element type 7"},
+           {{"five features", "\x12\x04time\x0a\x02\x08\x06", "\x12\x04time\x0a\x02\x08\x05"},
+            "'stem_features' [1, 1, 6] is declared as [-1, -1, 5]"},
+           {{"four outputs", "\x12\x04time\x0a\x02\x08\x05", "\x12\x04time\x0a\x02\x08\x04"},
+            "[1, 1, 5] is declared as [-1, -1, 4]"}}) {
+    write_text_file(path, replaced_once(bytes, fault));
+    expect_refused([&] { return evaluator::open_onnx(path); }, why, fault.name);
+  }
+}
+
+// What predict() goes by, and the mask that it does not give.
+TEST_F(SeededFaults, OfTheSignatureInTfjsAreSeen) {
+  const std::filesystem::path folder = written_.dir / "tfjs";
+  const std::string json = read_text_file(folder / "model.json");
+  const auto open = [&] { return evaluator::open_tfjs(folder); };
+  for (const auto& [fault, why] : std::vector<std::pair<Fault, std::string>>{
+           {{"predict wants a mask", R"("signature":{"inputs":{)",
+             R"("signature":{"inputs":{"mask":{"name":"mask:0"},)"},
+            "not 'stem_features' alone"},
+           {{"stems change names", R"("structuredOutputKeys":["vocals","drums")",
+             R"("structuredOutputKeys":["drums","vocals")"},
+            "structuredOutputKeys"},
+           {{"a mask without default", R"("op":"PlaceholderWithDefault")", R"("op":"Placeholder")"},
+            "'mask' has no default"},
+           {{"integers for features",
+             R"("name":"stem_features","op":"Placeholder","attr":{"dtype":{"type":"DT_FLOAT"})",
+             R"("name":"stem_features","op":"Placeholder","attr":{"dtype":{"type":"DT_INT32"})"},
+            "'stem_features' takes no floats"}}) {
+    write_text_file(folder / "model.json", replaced_once(json, fault));
+    expect_refused(open, why, fault.name);
+  }
+  write_text_file(folder / "model.json", json);
+  std::string shards = read_text_file(folder / "group1-shard1of1.bin");
+  ASSERT_EQ(shards.substr(0, 4), std::string("\x00\x00\x80\x3f", 4));  // mask.default, 1
+  shards[2] = 0;                                                       // 0.5
+  write_text_file(folder / "group1-shard1of1.bin", shards);
+  expect_refused(open, "without 'mask'", "another default");
+}
+
+// A copy of a Keras file with one list of names changed.
+void copy_keras(const std::filesystem::path& from, const std::filesystem::path& to,
+                const std::string& changed,
+                const std::function<void(std::vector<std::string>&)>& change) {
+  const Hdf5File file(from);
+  Hdf5Writer copy(to);
+  const auto copy_list = [&](const std::string& object, const char* attribute) {
+    std::vector<std::string> names = file.read_attribute_list(object, attribute);
+    const std::vector<std::string> original = names;
+    if (object == changed) {
+      change(names);
+    }
+    copy.set_attribute(object, attribute, names);
+    return original;
+  };
+  copy.set_attribute("/", "stemfabric_config", file.read_attribute("/", "stemfabric_config"));
+  for (const std::string& layer : copy_list("/", "layer_names")) {
+    copy.create_group("/" + layer);
+    for (const std::string& name : copy_list("/" + layer, "weight_names")) {
+      const std::string dataset = fmt::format("/{}/{}", layer, name);
+      copy.write_dataset(dataset, file.read_dataset(dataset).view());
+    }
+  }
+  copy.commit();
+}
+
+// load_weights pairs by position: names that are all there, in another order, are another model.
+TEST_F(SeededFaults, OfTheOrderInKerasFilesAreSeen) {
+  const ModelWeights loaded = ModelWeights::load(weights_);
+  const std::filesystem::path good = written_.dir / "m.h5";
+  const std::filesystem::path wrong = written_.dir / "wrong.h5";
+  write_keras_h5(good, loaded.config(), loaded.table(), loaded.block(), loaded.statistics());
+  const auto open = [&] { return evaluator::open_keras_h5(wrong); };
+  copy_keras(good, wrong, "/", [](auto&) {});
+  EXPECT_LT(reference_->agreement("file", open()), 1e-5);
+  const auto swap_first = [](std::vector<std::string>& names) { std::swap(names[0], names[1]); };
+  copy_keras(good, wrong, "/norm1_0", swap_first);
+  expect_refused(open, "weight_names of norm1_0 has 'norm1_0/beta:0'", "beta for gamma");
+  copy_keras(good, wrong, "/", [](auto& names) { std::swap(names[2], names[3]); });
+  expect_refused(open, "layer_names has 'attention_0_wk'", "keys for queries");
+  copy_keras(good, wrong, "/", [](auto& names) { names.pop_back(); });
+  expect_refused(open, "layer_names has 29 entries where Keras wants 30", "a layer less");
 }
 
 // Wherever a file ends too early or a byte is another, there is an error with a sentence or, where

@@ -22,11 +22,12 @@ using Evaluator = std::function<StemOutputs(const Array& features, const Array& 
 // github.com/onnx/onnx/blob/main/docs/Operators.md.
 Evaluator open_onnx(const std::filesystem::path& path);
 
-// The folder of a TensorFlow.js graph model: model.json and the shards that it names.
+// The folder of a TensorFlow.js graph model: model.json and the shards that it names. Each call
+// also runs the graph without a mask: InputError if a sample without padding comes out differently.
 Evaluator open_tfjs(const std::filesystem::path& folder);
 
-// The formulas of docs/model.md on the weights of a Keras .h5 file, found by layer_names and
-// weight_names as Keras does, or of a .safetensors file.
+// The formulas of docs/model.md on the weights of a Keras .h5 file, whose layer_names and
+// weight_names must be in the order by which Keras pairs them, or of a .safetensors file.
 Evaluator open_keras_h5(const std::filesystem::path& path);
 Evaluator open_weights(const std::filesystem::path& path);
 

@@ -1,5 +1,7 @@
 #include "trainer/export/evaluator/graph.h"
 
+#include <algorithm>
+
 #include "runtime/core/check.h"
 
 namespace stemfabric::evaluator {
@@ -33,6 +35,15 @@ int64_t Node::integer_or(const std::string& attribute, int64_t otherwise) const 
 }
 
 float Node::float_of(const std::string& attribute) const { return attribute_of(floats, attribute); }
+
+void check_declared(const std::string& name, const Array& array, const Sizes& declared) {
+  const bool fits = std::ranges::equal(
+      array.shape, declared, [](int64_t size, int64_t want) { return want == -1 || want == size; });
+  if (!fits) {
+    throw InputError("'{}' {} is declared as {}", name, to_string(array.shape),
+                     to_string(declared));
+  }
+}
 
 void check_count(const Node& node, const Operands& operands, std::size_t least, std::size_t most) {
   if (operands.size() < least || operands.size() > most) {

@@ -31,6 +31,9 @@ struct Graph {
   std::vector<std::string> inputs, outputs;
 };
 
+// An array that a file declares: −1 is an open size. InputError that names it if it does not fit.
+void check_declared(const std::string& name, const Array& array, const Sizes& declared);
+
 using Operands = std::vector<const Array*>;
 using Operations = std::map<std::string, std::function<Array(const Node&, const Operands&)>>;
 

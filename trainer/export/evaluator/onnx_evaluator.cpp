@@ -139,19 +139,65 @@ Node read_node(std::string_view message) {
   return node;
 }
 
-// ValueInfoProto -> its name.
-std::string read_value_name(std::string_view message) {
+struct OnnxModel {
+  Graph graph;
+  std::map<std::string, Sizes> declared;  // of inputs and outputs; open sizes are −1
+};
+
+// TensorShapeProto -> sizes.
+Sizes read_shape(std::string_view message) {
+  Sizes shape;
+  for_each_field(message, [&](const ProtobufField& dim) {
+    int64_t size = -1;
+    for_each_field(dim.bytes, [&](const ProtobufField& field) {
+      size = field.number == 1 ? static_cast<int64_t>(field.integer) : size;
+    });
+    shape.push_back(size);
+  });
+  return shape;
+}
+
+// The tensor type of a TypeProto -> its shape. The elements must be floats.
+Sizes read_float_type(std::string_view message) {
+  uint64_t type = 0;
+  Sizes shape;
+  for_each_field(message, [&](const ProtobufField& field) {
+    if (field.number == 1) {
+      type = field.integer;
+    } else if (field.number == 2) {
+      shape = read_shape(field.bytes);
+    }
+  });
+  if (type != 1) {
+    throw InputError("is declared with element type {}, not float (1)", type);
+  }
+  return shape;
+}
+
+// ValueInfoProto -> its name; what it declares goes to the model.
+std::string read_value(std::string_view message, OnnxModel& model) {
   std::string name;
+  std::string_view type;
   for_each_field(message, [&](const ProtobufField& field) {
     if (field.number == 1) {
       name = text(field);
+    } else if (field.number == 2) {
+      for_each_field(field.bytes, [&](const ProtobufField& part) {
+        type = part.number == 1 ? part.bytes : type;
+      });
     }
   });
+  try {
+    model.declared[name] = read_float_type(type);
+  } catch (const InputError& error) {
+    throw InputError("'{}': {}", name, error.what());
+  }
   return name;
 }
 
-Graph read_graph(std::string_view message) {
-  Graph graph;
+OnnxModel read_graph(std::string_view message) {
+  OnnxModel model;
+  Graph& graph = model.graph;
   for_each_field(message, [&](const ProtobufField& field) {
     switch (field.number) {
       case 1:
@@ -165,23 +211,26 @@ Graph read_graph(std::string_view message) {
         break;
       }
       case 11:
-        graph.inputs.push_back(read_value_name(field.bytes));
+        graph.inputs.push_back(read_value(field.bytes, model));
         break;
       case 12:
-        graph.outputs.push_back(read_value_name(field.bytes));
+        graph.outputs.push_back(read_value(field.bytes, model));
         break;
       default:
         break;  // name, doc_string, value_info
     }
   });
-  return graph;
+  return model;
 }
 
-Graph read_model(std::string_view file) {
+OnnxModel read_model(std::string_view file) {
+  uint64_t ir_version = 0;
   uint64_t opset = 0;
   std::string_view graph;
   for_each_field(file, [&](const ProtobufField& field) {
-    if (field.number == 7) {
+    if (field.number == 1) {
+      ir_version = field.integer;
+    } else if (field.number == 7) {
       graph = field.bytes;
     } else if (field.number == 8) {
       for_each_field(field.bytes, [&](const ProtobufField& part) {
@@ -189,8 +238,8 @@ Graph read_model(std::string_view file) {
       });
     }
   });
-  if (opset != 17) {
-    throw InputError("is of opset {}, not 17", opset);
+  if (ir_version != 8 || opset != 17) {
+    throw InputError("is of IR version {} and opset {}, not 8 and 17", ir_version, opset);
   }
   return read_graph(graph);
 }
@@ -337,6 +386,22 @@ const Operations& onnx_operations() {
   return table;
 }
 
+StemOutputs evaluate(const OnnxModel& model, const Array& features, const Array& mask) {
+  const std::map<std::string, Array> feeds = {{"stem_features", features}, {"mask", mask}};
+  for (const auto& [name, feed] : feeds) {
+    const auto declared = model.declared.find(name);
+    if (declared == model.declared.end()) {
+      throw InputError("the input '{}' is not declared", name);
+    }
+    check_declared(name, feed, declared->second);
+  }
+  StemOutputs outputs = run(model.graph, onnx_operations(), feeds);
+  for (const auto& [name, output] : outputs) {
+    check_declared(name, output, model.declared.at(name));
+  }
+  return outputs;
+}
+
 }  // namespace
 
 Evaluator open_onnx(const std::filesystem::path& path) {
@@ -344,10 +409,10 @@ Evaluator open_onnx(const std::filesystem::path& path) {
   const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
                                file.bytes().size());
   try {
-    const auto graph = std::make_shared<const Graph>(read_model(bytes));
-    return [graph, path](const Array& features, const Array& mask) {
+    const auto model = std::make_shared<const OnnxModel>(read_model(bytes));
+    return [model, path](const Array& features, const Array& mask) {
       try {
-        return run(*graph, onnx_operations(), {{"stem_features", features}, {"mask", mask}});
+        return evaluate(*model, features, mask);
       } catch (const InputError& error) {
         throw InputError("{}: {}", path.string(), error.what());
       }

@@ -15,7 +15,10 @@
 namespace stemfabric::evaluator {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;  // the order of the outputs has a meaning
+
+constexpr const char* kFeatures = "stem_features";
+constexpr const char* kMask = "mask";
 
 // protobuf's JSON form writes 64-bit integers as text; numbers are allowed too.
 int64_t integer(const Json& value) {
@@ -151,6 +154,7 @@ struct TfjsModel {
   Graph graph;
   std::map<std::string, std::string> outputs;  // key of the signature -> node
   std::map<std::string, Sizes> placeholders;   // open sizes are −1
+  std::map<std::string, Array> defaults;       // of the placeholders that may be left out
 };
 
 // The nodes in an order in which each comes behind its inputs; the file may have any.
@@ -190,6 +194,44 @@ void check_constant(const Json& node, const std::map<std::string, Array>& weight
   }
 }
 
+void read_placeholder(const Json& entry, const Node& node, TfjsModel& model) {
+  if (entry.at("attr").at("dtype").at("type") != "DT_FLOAT") {
+    throw InputError("the placeholder '{}' takes no floats", node.name);
+  }
+  model.placeholders[node.name] = node.integers_of("shape");
+  model.graph.inputs.push_back(node.name);
+  if (node.operation != "PlaceholderWithDefault") {
+    return;
+  }
+  const auto value = node.inputs.size() == 1 ? model.graph.constants.find(node.inputs.front())
+                                             : model.graph.constants.end();
+  if (value == model.graph.constants.end()) {
+    throw InputError("the default of '{}' is no constant", node.name);
+  }
+  model.defaults[node.name] = value->second;
+}
+
+// predict(x) gives x to the inputs of the signature, which must be the features alone, and names
+// its results, in the order of the signature's outputs, by structuredOutputKeys.
+void read_signature(const Json& json, TfjsModel& model) {
+  const Json& signature = json.at("signature");
+  const Json& inputs = signature.at("inputs");
+  if (inputs.size() != 1 || node_of(inputs.front().at("name").get<std::string>()) != kFeatures) {
+    throw InputError("the signature's inputs are not '{}' alone", kFeatures);
+  }
+  const auto keys =
+      json.at("userDefinedMetadata").at("structuredOutputKeys").get<std::vector<std::string>>();
+  std::vector<std::string> names;
+  for (const auto& [key, tensor] : signature.at("outputs").items()) {
+    names.push_back(key);
+    model.outputs[key] = node_of(tensor.at("name").get<std::string>());
+    model.graph.outputs.push_back(model.outputs[key]);
+  }
+  if (keys != names) {
+    throw InputError("structuredOutputKeys are not the signature's outputs in their order");
+  }
+}
+
 TfjsModel read_model(const std::filesystem::path& folder) {
   const Json json = Json::parse(read_text_file(folder / "model.json"));
   TfjsModel model;
@@ -207,8 +249,7 @@ TfjsModel read_model(const std::filesystem::path& folder) {
       check_constant(entry, model.graph.constants);
       constants.insert(node.name);
     } else if (node.operation.starts_with("Placeholder")) {
-      model.placeholders[node.name] = node.integers_of("shape");
-      model.graph.inputs.push_back(node.name);
+      read_placeholder(entry, node, model);
     } else {
       nodes.push_back(std::move(node));
     }
@@ -216,16 +257,7 @@ TfjsModel read_model(const std::filesystem::path& folder) {
   std::set<std::string> given = constants;
   given.insert(model.graph.inputs.begin(), model.graph.inputs.end());
   model.graph.nodes = ordered(std::move(nodes), given);
-  const Json& signature = json.at("signature");
-  for (const auto& [key, tensor] : signature.at("outputs").items()) {
-    model.outputs[key] = node_of(tensor.at("name").get<std::string>());
-    model.graph.outputs.push_back(model.outputs[key]);
-  }
-  for (const auto& [key, tensor] : signature.at("inputs").items()) {
-    if (!model.placeholders.contains(node_of(tensor.at("name").get<std::string>()))) {
-      throw InputError("the signature's input '{}' is no placeholder", key);
-    }
-  }
+  read_signature(json, model);
   return model;
 }
 
@@ -378,30 +410,52 @@ const Operations& tfjs_operations() {
   return table;
 }
 
-void check_feed(const TfjsModel& model, const std::string& name, const Array& feed) {
-  const auto placeholder = model.placeholders.find(name);
-  if (placeholder == model.placeholders.end()) {
-    throw InputError("there is no placeholder '{}'", name);
+StemOutputs run_with(const TfjsModel& model, const std::map<std::string, Array>& feeds) {
+  for (const auto& [name, feed] : feeds) {
+    const auto placeholder = model.placeholders.find(name);
+    if (placeholder == model.placeholders.end()) {
+      throw InputError("there is no placeholder '{}'", name);
+    }
+    check_declared(name, feed, placeholder->second);
   }
-  const Sizes& want = placeholder->second;
-  bool fits = want.size() == feed.shape.size();
-  for (std::size_t i = 0; fits && i < want.size(); ++i) {
-    fits = want[i] == -1 || want[i] == feed.shape[i];
-  }
-  if (!fits) {
-    throw InputError("'{}' {} does not fit its placeholder {}", name, to_string(feed.shape),
-                     to_string(want));
-  }
-}
-
-StemOutputs evaluate(const TfjsModel& model, const Array& features, const Array& mask) {
-  check_feed(model, "stem_features", features);
-  check_feed(model, "mask", mask);
-  auto values = run(model.graph, tfjs_operations(), {{"stem_features", features}, {"mask", mask}});
+  auto values = run(model.graph, tfjs_operations(), feeds);
   StemOutputs outputs;
   for (const auto& [key, node] : model.outputs) {
     outputs[key] = values.at(node);
   }
+  return outputs;
+}
+
+// Whether all tokens of sample b are present.
+bool is_whole(const Array& mask, int64_t b) {
+  const auto* tokens = mask.values.data() + b * mask.last();
+  return std::all_of(tokens, tokens + mask.last(), [](float present) { return present == 1.0F; });
+}
+
+// Samples without padding must come out alike whether their mask is given or left out.
+void check_default_mask(const TfjsModel& model, const Array& features, const Array& mask,
+                        const StemOutputs& masked) {
+  const auto all = model.defaults.find(kMask);
+  if (all == model.defaults.end()) {
+    throw InputError("the placeholder '{}' has no default", kMask);
+  }
+  const StemOutputs unmasked = run_with(model, {{kFeatures, features}, {kMask, all->second}});
+  const auto alike = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+  for (const auto& [stem, outputs] : masked) {
+    const int64_t count = outputs.size() / mask.shape[0];
+    for (int64_t b = 0; b < mask.shape[0]; ++b) {
+      const float* with = outputs.values.data() + b * count;
+      const float* without = unmasked.at(stem).values.data() + b * count;
+      if (is_whole(mask, b) && !std::equal(with, with + count, without, alike)) {
+        throw InputError("without '{}', '{}' is another than with a mask of ones", kMask, stem);
+      }
+    }
+  }
+}
+
+StemOutputs evaluate(const TfjsModel& model, const Array& features, const Array& mask) {
+  StemOutputs outputs = run_with(model, {{kFeatures, features}, {kMask, mask}});
+  check_default_mask(model, features, mask, outputs);
   return outputs;
 }
 

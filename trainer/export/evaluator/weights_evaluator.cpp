@@ -5,8 +5,6 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <regex>
 
 #include "runtime/core/check.h"
 #include "runtime/io/hdf5.h"
@@ -196,32 +194,61 @@ Array array_of(const ConstTensorView& view) {
   return Array::of({dims.begin(), dims.end()}, {values, values + view.elements()});
 }
 
-// "attention_1_wk" -> "blocks.1.attn.k"; nothing for names that no layer has.
-std::optional<std::string> parameter_prefix(const std::string& layer) {
-  static const std::regex kAttention("attention_([0-9]+)_w([qkvo])");
-  static const std::regex kNorm("norm([12])_([0-9]+)");
-  static const std::regex kFeedForward("ff([12])_([0-9]+)");
-  static const std::regex kHead("([a-z]+)_head_(dense1|output)");
-  std::smatch match;
-  if (layer == "input_projection") {
-    return "input";
+struct KerasLayer {
+  std::string name;
+  std::string prefix;                // of its parameters
+  std::vector<std::string> weights;  // "kernel", "bias"
+};
+
+// The layers of keras_h5.h, in their order.
+std::vector<KerasLayer> keras_layers(int64_t depth) {
+  const std::vector<std::string> dense = {"kernel", "bias"};
+  const std::vector<std::string> norm = {"gamma", "beta"};
+  std::vector<KerasLayer> layers = {{"input_projection", "input", dense},
+                                    {"positional_encoding", "pos", {"embeddings"}}};
+  for (int64_t i = 0; i < depth; ++i) {
+    const std::string block = fmt::format("blocks.{}.", i);
+    for (const char* part : {"q", "k", "v", "o"}) {
+      layers.push_back({fmt::format("attention_{}_w{}", i, part), block + "attn." + part, dense});
+    }
+    layers.push_back({fmt::format("norm1_{}", i), block + "ln1", norm});
+    layers.push_back({fmt::format("ff1_{}", i), block + "ff1", dense});
+    layers.push_back({fmt::format("ff2_{}", i), block + "ff2", dense});
+    layers.push_back({fmt::format("norm2_{}", i), block + "ln2", norm});
   }
-  if (layer == "positional_encoding") {
-    return "pos";
+  for (const std::string_view stem : kStemNames) {
+    const std::string head = fmt::format("heads.{}.", stem);
+    layers.push_back({fmt::format("{}_head_dense1", stem), head + "hidden", dense});
+    layers.push_back({fmt::format("{}_head_output", stem), head + "out", dense});
   }
-  if (std::regex_match(layer, match, kAttention)) {
-    return fmt::format("blocks.{}.attn.{}", match[1].str(), match[2].str());
+  return layers;
+}
+
+// load_weights pairs by position and looks at no name.
+void check_order(const std::string& list, const std::vector<std::string>& found,
+                 const std::vector<std::string>& wanted) {
+  if (found.size() != wanted.size()) {
+    throw InputError("{} has {} entries where Keras wants {}", list, found.size(), wanted.size());
   }
-  if (std::regex_match(layer, match, kNorm)) {
-    return fmt::format("blocks.{}.ln{}", match[2].str(), match[1].str());
+  const auto [entry, want] = std::ranges::mismatch(found, wanted);
+  if (entry != found.end()) {
+    throw InputError("{} has '{}' where Keras takes what comes for '{}'", list, *entry, *want);
   }
-  if (std::regex_match(layer, match, kFeedForward)) {
-    return fmt::format("blocks.{}.ff{}", match[2].str(), match[1].str());
+}
+
+void read_keras_layer(const Hdf5File& file, const KerasLayer& layer, Formula& model) {
+  const std::string group = "/" + layer.name;
+  std::vector<std::string> names;
+  for (const std::string& weight : layer.weights) {
+    names.push_back(fmt::format("{}/{}:0", layer.name, weight));
   }
-  if (std::regex_match(layer, match, kHead)) {
-    return fmt::format("heads.{}.{}", match[1].str(), match[2] == "output" ? "out" : "hidden");
+  check_order("weight_names of " + layer.name, file.read_attribute_list(group, "weight_names"),
+              names);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string parameter =
+        layer.prefix == "pos" ? layer.prefix : layer.prefix + "." + layer.weights[i];
+    model.parameters[parameter] = array_of(file.read_dataset(group + "/" + names[i]).view());
   }
-  return std::nullopt;
 }
 
 Formula read_keras_h5(const std::filesystem::path& path) {
@@ -237,21 +264,16 @@ Formula read_keras_h5(const std::filesystem::path& path) {
   model.alpha = json.at("attention_coefficients").at(0);
   model.beta = json.at("attention_coefficients").at(1);
   model.gamma = json.at("attention_coefficients").at(2);
-  for (const std::string& layer : file.read_attribute_list("/", "layer_names")) {
-    const auto prefix = parameter_prefix(layer);
-    if (!prefix) {
-      throw InputError("the layer '{}' belongs to no model of ours", layer);
-    }
-    for (const std::string& name : file.read_attribute_list("/" + layer, "weight_names")) {
-      if (!name.starts_with(layer + "/") || !name.ends_with(":0")) {
-        throw InputError("the weights '{}' of layer '{}' are not named as Keras names them", name,
-                         layer);
-      }
-      const std::string kind = name.substr(layer.size() + 1, name.size() - layer.size() - 3);
-      const std::string parameter =
-          *prefix == "pos" ? *prefix : fmt::format("{}.{}", *prefix, kind);
-      model.parameters[parameter] = array_of(file.read_dataset("/" + layer + "/" + name).view());
-    }
+  const std::vector<std::string> found = file.read_attribute_list("/", "layer_names");
+  const auto most = static_cast<int64_t>(found.size());  // blocks have more layers than one
+  const std::vector<KerasLayer> layers = keras_layers(std::min(model.depth, most));
+  std::vector<std::string> names;
+  for (const KerasLayer& layer : layers) {
+    names.push_back(layer.name);
+  }
+  check_order("layer_names", found, names);
+  for (const KerasLayer& layer : layers) {
+    read_keras_layer(file, layer, model);
   }
   return model;
 }
