@@ -178,6 +178,7 @@ void open_for_writing(const Database& database) {
 }  // namespace
 
 struct SnapshotStore::State {
+  explicit State(Database opened) : database(std::move(opened)) {}
   Database database;
   std::optional<Statement> insert;
   int64_t count = -1;         // -1: to be counted
