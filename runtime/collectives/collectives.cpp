@@ -83,6 +83,13 @@ class Collectives::Operation {
   }
 
   void wait() {
+    wait_in_time();
+    // Takes what late waiters told meanwhile, so that it does not pile up in the transport.
+    ranks_.transport_->heard(ranks_.rank_);
+  }
+
+ private:
+  void wait_in_time() {
     const auto begin = Clock::now();
     std::optional<Clock::time_point> stopped;
     bool told = false;
@@ -103,26 +110,27 @@ class Collectives::Operation {
         throw CollectiveError(
             "rank {} of {} waited {:.4g} s (distributed.timeout_s) in the collective '{}' for {}; "
             "the last checkpoint is whole, the same command goes on from it",
-            ranks_.rank_, ranks_.size_, ranks_.options_.timeout_s, what_, late());
+            ranks_.rank_, ranks_.size_, ranks_.options_.timeout_s, what_,
+            late(", which died or hangs", ", which died or hang"));
       }
       if (!noticed && ranks_.options_.interrupted && ranks_.options_.interrupted()) {
         stopped = stopped.value_or(now);
         if (now - *stopped > kNotice) {
-          log_error("told to end while rank {} waits in the collective '{}' for {}", ranks_.rank_,
-                    what_, late());
+          log_warning("told to end while rank {} waits in the collective '{}' for {}", ranks_.rank_,
+                      what_, late("", ""));
           noticed = true;
         }
       }
     }
   }
 
- private:
   Clock::duration limit() const {
     return std::chrono::duration_cast<Clock::duration>(
         std::chrono::duration<double>(ranks_.options_.timeout_s));
   }
-  // The ranks that have not said that they wait for this operation or a later one.
-  std::string late() const {
+  // The ranks that have not said that they wait for this operation or a later one, and what that
+  // means for one or for several.
+  std::string late(const char* of_one, const char* of_several) const {
     std::string names;
     int count = 0;
     for (int r = 0; r < ranks_.size_; ++r) {
@@ -133,8 +141,8 @@ class Collectives::Operation {
     if (count == 0) {
       return "messages, though every rank waits too: the network between them does not deliver";
     }
-    return count == 1 ? fmt::format("rank {}, which died or hangs", names)
-                      : fmt::format("ranks {}, which died or hang", names);
+    return count == 1 ? fmt::format("rank {}{}", names, of_one)
+                      : fmt::format("ranks {}{}", names, of_several);
   }
 
   Collectives& ranks_;
@@ -205,6 +213,7 @@ class Collectives::OrderedSum final : public Pending {
     for (int r = 1; r < ranks_.size_; ++r) {
       add(mine_, parts + r * my_bytes(), elements, data_.dtype());
     }
+    parts_ = Buffer();
     ranks_.first_halves_.pop_front();
     gather_.emplace(ranks_, ranks_.transport_->all_gather(data_.data(), bytes_), sequence_,
                     exchange_.what());
@@ -229,6 +238,7 @@ Collectives::Collectives(std::unique_ptr<Transport> transport, Options options)
       rank_(transport_->rank()),
       size_(transport_->size()) {
   SF_CHECK(options_.timeout_s > 0, "a time limit of {} s", options_.timeout_s);
+  SF_CHECK(options_.most_bytes >= 8, "messages of {} bytes", options_.most_bytes);
 }
 
 void Collectives::set_interrupted(std::function<bool()> interrupted) {
@@ -278,8 +288,13 @@ bool Collectives::any(bool mine, const std::string& what) {
 }
 
 void Collectives::broadcast(std::span<std::byte> data, const std::string& what) {
-  if (!alone() && !data.empty()) {
-    run(transport_->broadcast(data.data(), static_cast<int64_t>(data.size())), what);
+  if (alone()) {
+    return;
+  }
+  const auto most = static_cast<std::size_t>(options_.most_bytes);
+  for (; !data.empty(); data = data.subspan(std::min(most, data.size()))) {
+    run(transport_->broadcast(data.data(), static_cast<int64_t>(std::min(most, data.size()))),
+        what);
   }
 }
 

@@ -27,9 +27,12 @@ class Collectives {
     // Sums are added in the order of the ranks, whatever the transport: the same bits for the same
     // number of ranks. Otherwise the transport chooses, which may be faster.
     bool ordered = true;
-    // Whether this process was asked to end; said in the log with the collective if it comes while
-    // it waits. May be empty.
+    // Whether this process was asked to end and the ranks have not agreed to it yet; said in the
+    // log with the collective if it comes while it waits. May be empty.
     std::function<bool()> interrupted;
+    // Longer broadcasts, and the trainer's sums of gradients, go in parts of at most this size: MPI
+    // counts in int.
+    int64_t most_bytes = int64_t{1} << 30;
   };
 
   Collectives();  // one rank

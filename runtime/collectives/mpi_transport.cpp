@@ -56,10 +56,9 @@ void check_mpi(int code, const char* what) {
 
 int as_int(int64_t n, const char* what) {
   if (n > std::numeric_limits<int>::max()) {
-    throw CollectiveError(
-        "MPI: {} of {} bytes or elements: more than 2^31 − 1; set a smaller "
-        "distributed.bucket_bytes",
-        what, n);
+    // Comes again in every run of this size: no CollectiveError, after which one may try again.
+    throw DeviceError("MPI: {} of {} bytes or elements: more than 2^31 - 1, which MPI counts to",
+                      what, n);
   }
   return static_cast<int>(n);
 }
@@ -220,9 +219,12 @@ std::unique_ptr<Transport> join_ranks() {
   const MpiFunctions& mpi = load_module(environment);
   int rank = 0;
   int size = 0;
-  const int code = mpi.initialise(&rank, &size);
+  if (const int code = mpi.initialise(&rank, &size); code != 0) {
+    throw DeviceError(
+        "{} started {} ranks ({}), but MPI does not start: error {}; see what it printed before",
+        environment.launcher, environment.size, environment.variables, code);
+  }
   g_mpi = &mpi;
-  check_mpi(code, "starting");
   if (size != environment.size) {
     throw DeviceError(
         "{} started {} ranks ({}), but MPI sees {}: it was not told of the others; use the mpirun "

@@ -39,7 +39,7 @@ class Transport {
 
   // Tells all other ranks that this one waits for operation number `sequence` to be done.
   virtual void tell(int64_t sequence) = 0;
-  // The largest number that a rank told so far; −1: none.
+  // The largest number that a rank told so far; −1: none. Takes in what all ranks have told.
   virtual int64_t heard(int rank) = 0;
 
  protected:

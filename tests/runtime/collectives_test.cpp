@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <numeric>
+#include <thread>
 
 #include "runtime/collectives/mpi_transport.h"
 #include "runtime/core/check.h"
@@ -135,6 +136,32 @@ TEST(Collectives, ARankThatDoesNotComeIsNamedWithTheCollective) {
     EXPECT_THAT(error.what(), AllOf(HasSubstr("rank 0 of 3"), HasSubstr("waited 3 s"),
                                     HasSubstr("'gradients of step 7, bucket 2' for rank 1,")));
   }
+}
+
+// Every collective takes in what was told before it; otherwise it would fill the transport's
+// memory.
+TEST(Collectives, WhatOthersToldIsTakenIn) {
+  test::ThreadRanks ranks(2);
+  ranks.transport(1)->tell(0);
+  ASSERT_EQ(ranks.unheard(0), 1);
+  std::thread other([&] { Collectives(ranks.transport(1), kOrdered).barrier("a barrier"); });
+  Collectives(ranks.transport(0), kOrdered).barrier("a barrier");
+  other.join();
+  EXPECT_EQ(ranks.unheard(0), 0);
+}
+
+TEST(Collectives, ALongBroadcastGoesInParts) {
+  Collectives::Options options = kOrdered;
+  options.most_bytes = 16;
+  run_on_ranks(3, options, [](Collectives& ranks) {
+    for (const std::size_t size : {1, 16, 17, 32, 1000}) {
+      std::vector<int8_t> expected(size);
+      std::iota(expected.begin(), expected.end(), int8_t{1});
+      std::vector<int8_t> data = ranks.first() ? expected : std::vector<int8_t>(size);
+      ranks.broadcast(std::as_writable_bytes(std::span(data)), "a block");
+      EXPECT_EQ(data, expected);
+    }
+  });
 }
 
 TEST(Collectives, AloneNothingIsSentAndAllIsAsItWas) {

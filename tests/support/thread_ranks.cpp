@@ -53,11 +53,15 @@ struct ThreadRanks::Hub {
     int arrived = 0;
     int taken = 0;
   };
-  explicit Hub(int ranks) : size(ranks), heard(static_cast<std::size_t>(ranks), -1) {}
+  explicit Hub(int ranks)
+      : size(ranks),
+        heard(static_cast<std::size_t>(ranks), -1),
+        unheard(static_cast<std::size_t>(ranks)) {}
   int size;
   std::mutex mutex;
   std::array<std::map<int64_t, Slot>, 2> rows;
   std::vector<int64_t> heard;
+  std::vector<int64_t> unheard;
 };
 
 class ThreadRanks::RankTransport final : public Transport {
@@ -125,9 +129,13 @@ class ThreadRanks::RankTransport final : public Transport {
   void tell(int64_t sequence) override {
     const std::lock_guard lock(hub_->mutex);
     hub_->heard[static_cast<std::size_t>(rank_)] = sequence;
+    for (std::size_t r = 0; r < hub_->unheard.size(); ++r) {
+      hub_->unheard[r] += static_cast<int>(r) == rank_ ? 0 : 1;
+    }
   }
   int64_t heard(int rank) override {
     const std::lock_guard lock(hub_->mutex);
+    hub_->unheard[static_cast<std::size_t>(rank_)] = 0;
     return hub_->heard[static_cast<std::size_t>(rank)];
   }
 
@@ -159,6 +167,11 @@ ThreadRanks::~ThreadRanks() = default;
 
 std::unique_ptr<Transport> ThreadRanks::transport(int rank) {
   return std::make_unique<RankTransport>(hub_, rank);
+}
+
+int64_t ThreadRanks::unheard(int rank) const {
+  const std::lock_guard lock(hub_->mutex);
+  return hub_->unheard[static_cast<std::size_t>(rank)];
 }
 
 void run_on_ranks(int size, const Collectives::Options& options,

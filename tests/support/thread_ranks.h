@@ -2,6 +2,7 @@
 // sanitizers too.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -17,6 +18,8 @@ class ThreadRanks {
   ThreadRanks& operator=(const ThreadRanks&) = delete;
 
   std::unique_ptr<Transport> transport(int rank);
+  // What others told this rank and it has not taken in.
+  int64_t unheard(int rank) const;
 
  private:
   struct Hub;

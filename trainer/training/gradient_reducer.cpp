@@ -23,9 +23,10 @@ void GradientReducer::start(int64_t begin, int64_t end) {
   for (const auto& sum : pending_) {
     sum->test();
   }
-  if (begin < end) {
+  const int64_t most = ranks_.options().most_bytes / static_cast<int64_t>(sizeof(float));
+  for (int64_t from = begin; from < end; from += most) {
     pending_.push_back(ranks_.start_all_reduce(
-        gradients_.slice(0, begin, end - begin),
+        gradients_.slice(0, from, std::min(most, end - from)),
         fmt::format("gradients of step {}, bucket {}", step_ + 1, ++started_)));
   }
 }

@@ -82,13 +82,14 @@ std::string hash_of(const ConstTensorView& tensor) {
 }  // namespace
 
 int64_t threads_of_rank(Collectives& ranks, int64_t configured) {
-  if (ranks.alone() || configured > 0) {
+  if (ranks.alone()) {
     return configured;
   }
+  // Every rank asks, whatever it has configured: the others may have left it open.
   const std::string mine = cores_of_process();
   const auto all = ranks.all_gather(mine, "cores of each rank");
   const auto sharing = std::ranges::count(all, mine);
-  return std::max<int64_t>(1, available_cores() / sharing);
+  return configured > 0 ? configured : std::max<int64_t>(1, available_cores() / sharing);
 }
 
 void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,

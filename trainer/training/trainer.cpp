@@ -133,12 +133,16 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
                          .bucket_bytes = config_.distributed.bucket_bytes},
       model_, optimizer_, ema_.get(), *objective_, *stage_);
   best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
-  ranks_.set_interrupted([this] { return signals_.received() != nullptr; });
+  ranks_.set_interrupted([this] { return !stop_agreed_ && signals_.received() != nullptr; });
 }
 
 Trainer::~Trainer() { ranks_.set_interrupted({}); }
 
 void Trainer::set_statistics() {
+  // Each rank has its own, of its copy of the data or of the initial weights; all use those of
+  // rank 0.
+  ranks_.broadcast(std::as_writable_bytes(std::span(setup_.statistics.mean)), "input means");
+  ranks_.broadcast(std::as_writable_bytes(std::span(setup_.statistics.scale)), "input scales");
   const auto copy = [&](const std::vector<float>& from, const TensorView& to) {
     SF_CHECK(static_cast<int64_t>(from.size()) == to.elements(), "{} of {} input statistics",
              from.size(), to.elements());
@@ -250,8 +254,6 @@ void Trainer::share_restored(bool restored) {
   if (has_best_) {
     broadcast(ranks_, best_.view(), "best weights of the checkpoint");
   }
-  ranks_.broadcast(std::as_writable_bytes(std::span(setup_.statistics.mean)), "input means");
-  ranks_.broadcast(std::as_writable_bytes(std::span(setup_.statistics.scale)), "input scales");
 }
 
 void Trainer::start_prefetch() {
