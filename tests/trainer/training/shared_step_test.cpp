@@ -1,12 +1,14 @@
 // Steps that several ranks share, without MPI: ranks are threads.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <filesystem>
 #include <memory>
 #include <set>
 
+#include "runtime/device/device.h"
 #include "tests/support/thread_ranks.h"
 #include "tests/support/tiny_training.h"
 #include "trainer/data/dataset.h"
@@ -61,6 +63,32 @@ TEST(StepPlan, RanksHaveDisjointSharesWhoseUnionIsTheEpochWhateverTheirNumber) {
       }
     }
   }
+}
+
+TEST(ThreadsOfRank, AreAsConfiguredWhereTheyAreAndSharedOutWhereTheyAreNot) {
+  test::run_on_ranks(3, kOptions, [](Collectives& ranks) {
+    const int64_t configured = ranks.rank() == 1 ? 5 : 0;
+    // The ranks are threads of one process: all may use the same cores.
+    const int64_t open = std::max<int64_t>(1, available_cores() / 3);
+    EXPECT_EQ(threads_of_rank(ranks, configured), configured > 0 ? configured : open);
+    EXPECT_TRUE(ranks.any(ranks.rank() == 2, "a question after it"));  // in step with each other
+  });
+}
+
+TEST(GradientReducer, SendsLongBucketsInParts) {
+  Collectives::Options options = kOptions;
+  options.most_bytes = 24 * sizeof(float);
+  test::run_on_ranks(2, options, [](Collectives& ranks) {
+    std::vector<float> gradients(100, static_cast<float>(1 + ranks.rank()));
+    GradientReducer reducer(ranks, TensorView(gradients.data(), DType::kF32, Shape{100}), 80,
+                            20 * sizeof(float));
+    reducer.begin(0);
+    reducer.kernels_are_final(30);
+    EXPECT_EQ(reducer.started(), 3);  // of 24, 24 and 2
+    reducer.finish();
+    EXPECT_EQ(reducer.started(), 3 + 2 + 1);
+    EXPECT_EQ(gradients, std::vector<float>(100, 3));
+  });
 }
 
 TEST(GradientReducer, StartsABucketWhenEnoughIsFinalAndSumsEverythingOnce) {
