@@ -93,6 +93,7 @@ TEST_F(IngestRobustness, SlowClientsAreCutOff) {
 
 TEST_F(IngestRobustness, ConnectionsBeyondTheLimit) {
   http_options_.max_connections = 2;
+  http_options_.drain_timeout = std::chrono::minutes(1);
   begin();
   HttpClient one(port());
   HttpClient two(port());
@@ -100,6 +101,7 @@ TEST_F(IngestRobustness, ConnectionsBeyondTheLimit) {
   EXPECT_EQ(one.exchange(request).status, 200);
   EXPECT_EQ(two.exchange(request).status, 200);
   HttpClient three(port());
+  EXPECT_TRUE(three.send(studio_post(std::string(1 << 20, ' '))));  // no reset in between
   const HttpResponse refused = three.receive();
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.field("retry-after"), "2");
