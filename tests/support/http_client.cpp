@@ -10,7 +10,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 #include "runtime/core/check.h"
 
@@ -36,6 +38,7 @@ bool HttpClient::send(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent <= 0) {
+      SF_CHECK(errno == EPIPE || errno == ECONNRESET, "send: {}", std::strerror(errno));
       return false;
     }
     bytes.remove_prefix(static_cast<std::size_t>(sent));
@@ -51,6 +54,8 @@ bool HttpClient::fill() {
   if (got > 0) {
     buffer_.append(bytes, static_cast<std::size_t>(got));
   }
+  // The time limit above all: a server that says nothing has not ended the connection.
+  SF_CHECK(got >= 0 || errno == ECONNRESET, "receive: {}", std::strerror(errno));
   return got > 0;
 }
 

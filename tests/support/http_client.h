@@ -20,7 +20,7 @@ struct HttpResponse {
   }
 };
 
-// One connection to 127.0.0.1. Waits at most a minute for anything.
+// One connection to 127.0.0.1. Waits at most a minute for anything, then throws an Error.
 class HttpClient {
  public:
   explicit HttpClient(uint16_t port);

@@ -6,6 +6,9 @@
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include <array>
+#include <atomic>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -22,6 +25,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kAcceptPause{100};  // without descriptors: not in a spin
 
+constexpr int kMaxLingering = 32;
+
 // The answer to one connection too many, ready to send.
 const std::string& full() {
   static const std::string kAnswer = fmt::format(
@@ -30,6 +35,42 @@ const std::string& full() {
       kRetryAfter);
   return kAnswer;
 }
+
+// A connection that was answered and sends on. It is closed once its client has ended it, or when
+// its time is over: closed with unread bytes it would be reset, and the client might lose the
+// answer.
+class Lingering : public std::enable_shared_from_this<Lingering> {
+ public:
+  Lingering(tcp::socket socket, std::atomic<int>& number)
+      : socket_(std::move(socket)), timer_(socket_.get_executor()), number_(number) {
+    ++number_;
+  }
+  ~Lingering() { --number_; }
+  Lingering(const Lingering&) = delete;
+  Lingering& operator=(const Lingering&) = delete;
+
+  void start(std::chrono::milliseconds time) {
+    timer_.expires_after(time);
+    timer_.async_wait([self = shared_from_this()](error_code) {
+      error_code ignored;
+      self->socket_.close(ignored);
+    });
+    discard();
+  }
+
+ private:
+  void discard() {
+    socket_.async_read_some(asio::buffer(discarded_),
+                            [self = shared_from_this()](error_code ec, std::size_t) {
+                              ec ? static_cast<void>(self->timer_.cancel()) : self->discard();
+                            });
+  }
+
+  tcp::socket socket_;
+  asio::steady_timer timer_;
+  std::atomic<int>& number_;
+  std::array<char, 16384> discarded_{};
+};
 
 tcp::acceptor listen(asio::io_context& context, const HttpServerOptions& options) {
   const auto fail = [&](const error_code& ec) {
@@ -87,6 +128,7 @@ std::optional<asio::ssl::context> tls_context(const HttpServerOptions& options) 
 struct HttpServer::State {
   HttpServerOptions options;
   http::Shared shared;
+  std::atomic<int> lingering{0};
   std::optional<asio::ssl::context> tls;
   std::vector<std::unique_ptr<http::Worker>> workers;
   std::size_t next_worker = 0;
@@ -139,8 +181,7 @@ struct HttpServer::State {
     error_code ignored;
     if (shared.metrics.connections.load(std::memory_order_relaxed) >= options.max_connections) {
       shared.metrics.connections_refused.fetch_add(1, std::memory_order_relaxed);
-      socket.non_blocking(true, ignored);
-      socket.send(asio::buffer(full()), 0, ignored);
+      refuse(worker, std::move(socket));
       return;
     }
     shared.metrics.connections.fetch_add(1, std::memory_order_relaxed);
@@ -148,6 +189,26 @@ struct HttpServer::State {
     asio::post(worker.context, [this, &worker, socket = std::move(socket)]() mutable {
       http::start_session(worker, std::move(socket), tls ? &*tls : nullptr);
     });
+  }
+
+  // Over TLS without an answer: it would take a handshake.
+  void refuse(http::Worker& worker, tcp::socket socket) {
+    if (tls) {
+      return;
+    }
+    error_code ignored;
+    socket.non_blocking(true, ignored);
+    socket.send(asio::buffer(full()), 0, ignored);
+    socket.shutdown(tcp::socket::shutdown_send, ignored);
+    if (lingering >= kMaxLingering) {
+      return;
+    }
+    asio::post(worker.context,
+               [&worker, rest = std::make_shared<Lingering>(std::move(socket), lingering)] {
+                 if (!worker.stopping) {
+                   rest->start(worker.shared.options.drain_timeout);
+                 }
+               });
   }
 
   // On the worker's thread.

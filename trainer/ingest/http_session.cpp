@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 constexpr uint32_t kMaxHead = 16 << 10;
 constexpr std::size_t kReadBuffer = 2 * kMaxHead;
 constexpr std::size_t kFirstRead = 1024;         // of a request: all that an idle connection holds
-constexpr std::size_t kBodyStep = 64 << 10;      // a body's memory grows as it arrives, not as told
+constexpr std::size_t kFirstBody = 4 << 10;      // a body's memory grows as it arrives, not as told
 constexpr uint64_t kMaxDiscarded = 32ULL << 20;  // of a refused request
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -199,8 +199,10 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
       return;
     }
     const std::size_t have = body_.size();
-    const std::size_t more = std::min<std::size_t>(body_left_, std::max(kBodyStep, have));
+    const std::size_t step_size = have > 0 ? have : buffer_.size() + kFirstBody;
+    const std::size_t more = std::min<std::size_t>(body_left_, step_size);
     if (!worker_.shared.take_memory(more)) {
+      give_back_body();
       respond(retry_later(429, "too many snapshots are arriving; send it again later"), true);
       return;
     }

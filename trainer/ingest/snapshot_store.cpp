@@ -145,6 +145,20 @@ class Transaction {
   const Database& database_;
 };
 
+// While it lives, a lock that another connection holds is not waited for.
+class NoWaiting {
+ public:
+  explicit NoWaiting(const Database& database) : database_(database) {
+    sqlite3_busy_timeout(database_.get(), 0);
+  }
+  ~NoWaiting() { sqlite3_busy_timeout(database_.get(), kBusyMilliseconds); }
+  NoWaiting(const NoWaiting&) = delete;
+  NoWaiting& operator=(const NoWaiting&) = delete;
+
+ private:
+  const Database& database_;
+};
+
 void require_store(const Database& database) {
   if (number(database, "PRAGMA application_id") != kApplicationId) {
     throw InputError("{}: is a database of another program; give the store of an ingest",
@@ -183,6 +197,13 @@ struct SnapshotStore::State {
   std::optional<Statement> insert;
   int64_t count = -1;         // -1: to be counted
   int64_t data_version = -1;  // when it was counted
+
+  // Rows that the last statement has deleted.
+  int64_t removed() {
+    const int64_t rows = database.changes();
+    count = count < 0 ? count : count - rows;
+    return rows;
+  }
 };
 
 bool is_sqlite_file(const fs::path& path) {
@@ -266,8 +287,7 @@ int64_t SnapshotStore::purge_received_before(int64_t time, int64_t limit) {
   statement.bind(1, time);
   statement.bind(2, limit);
   statement.step();
-  state_->count = -1;
-  return state_->database.changes();
+  return state_->removed();
 }
 
 bool SnapshotStore::purge_id(std::string_view id) {
@@ -277,13 +297,13 @@ bool SnapshotStore::purge_id(std::string_view id) {
   const Statement statement(state_->database, kPurgeId);
   statement.bind(1, lower);
   statement.step();
-  state_->count = -1;
-  return state_->database.changes() > 0;
+  return state_->removed() > 0;
 }
 
 void SnapshotStore::checkpoint() { number(state_->database, "PRAGMA wal_checkpoint(PASSIVE)"); }
 
 bool SnapshotStore::truncate_log() {
+  const NoWaiting no_waiting(state_->database);
   return number(state_->database, "PRAGMA wal_checkpoint(TRUNCATE)") == 0;
 }
 

@@ -59,7 +59,7 @@ class SnapshotStore {
   // Moves what is in the write-ahead log into the main file, as far as nobody reads there.
   void checkpoint();
   // After a purge: removes what is left of purged snapshots in the write-ahead log. False if
-  // another connection is still reading there.
+  // another connection is working there, which is not waited for: try again.
   bool truncate_log();
 
  private:

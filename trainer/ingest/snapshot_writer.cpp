@@ -100,7 +100,6 @@ void SnapshotWriter::write_batch() {
   const auto begin = Clock::now();
   try {
     fresh = store_.insert(batch_);
-    metrics_.stored = store_.count();
     metrics_.commits.fetch_add(1, std::memory_order_relaxed);
     metrics_.commit_time.add(Clock::now() - begin);
     healthy_ = true;
@@ -111,6 +110,8 @@ void SnapshotWriter::write_batch() {
       log_error("{} snapshots were refused: {}", batch_.size(), error.what());
     }
   }
+  metrics_.stored += std::count(fresh.begin(), fresh.end(), true);
+  count_stored();
   uint64_t bytes = 0;
   for (std::size_t i = 0; i < batch_.size(); ++i) {
     bytes += bytes_of(batch_[i]);
@@ -123,6 +124,15 @@ void SnapshotWriter::write_batch() {
   const std::lock_guard lock(mutex_);
   waiting_bytes_ -= bytes;
   metrics_.waiting_bytes.store(static_cast<int64_t>(waiting_bytes_), std::memory_order_relaxed);
+}
+
+// Apart from the insertion, so that what is on the disk is never reported as not stored.
+void SnapshotWriter::count_stored() {
+  try {
+    metrics_.stored = store_.count();
+  } catch (const Error& error) {
+    log_warning("the snapshots in the store were not counted: {}", error.what());
+  }
 }
 
 void SnapshotWriter::purge_if_due() {
@@ -138,7 +148,7 @@ bool SnapshotWriter::purge_step() {
   try {
     const int64_t purged = store_.purge_received_before((now - limits_.retain).count(), kPurgeStep);
     metrics_.purged.fetch_add(static_cast<uint64_t>(purged), std::memory_order_relaxed);
-    metrics_.stored = store_.count();
+    count_stored();
     log_holds_purged_ = log_holds_purged_ || purged > 0;
     if (purged == kPurgeStep) {
       return true;

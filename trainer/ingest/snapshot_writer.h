@@ -51,6 +51,7 @@ class SnapshotWriter {
   void run();
   void wait_for_work(std::unique_lock<std::mutex>& lock);
   void write_batch();
+  void count_stored();
   void probe();
   void purge_if_due();
   bool purge_step();

@@ -14,6 +14,7 @@
 #include "runtime/io/file.h"
 #include "tests/integration/stemfabric.h"
 #include "tests/support/http_client.h"
+#include "tests/support/wait_until.h"
 #include "trainer/ingest/snapshot_store.h"
 
 namespace stemfabric::test {
@@ -124,13 +125,12 @@ TEST(Ingest, KilledUnderLoadItKeepsWhatItAcknowledged) {
         acknowledged[static_cast<std::size_t>(c)] = post_until_it_dies(ingest.port(), c, count);
       });
     }
-    while (count < 60) {
-      std::this_thread::yield();
-    }
+    const bool loaded = wait_until([&] { return count >= 60; });
     ingest.process().signal(SIGKILL);
     for (std::thread& client : clients) {
       client.join();
     }
+    ASSERT_TRUE(loaded);
   }
   // It goes on where it was; the clients send again what they have no answer for.
   RunningIngest ingest(path);

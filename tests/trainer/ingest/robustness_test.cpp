@@ -7,6 +7,7 @@
 #include "runtime/core/check.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/mutations.h"
+#include "tests/support/wait_until.h"
 #include "tests/trainer/ingest/ingest_server.h"
 
 namespace stemfabric {
@@ -20,6 +21,7 @@ using test::HttpResponse;
 using test::Json;
 using test::numbered_snapshot;
 using test::studio_post;
+using test::wait_until;
 using ::testing::HasSubstr;
 
 class IngestRobustness : public test::IngestServer {};
@@ -84,14 +86,14 @@ TEST_F(IngestRobustness, SlowClientsAreCutOff) {
   EXPECT_TRUE(silent.ends());
   EXPECT_TRUE(slow_head.ends());
   EXPECT_TRUE(slow_body.ends());
-  while (metrics_.timeouts < 3) {  // counted after the connection is closed
-    std::this_thread::yield();
-  }
+  ASSERT_TRUE(wait_until(
+      [this] { return metrics_.timeouts >= 3; }));  // counted after the connection is closed
   EXPECT_EQ(store_->count(), 0);
 }
 
 TEST_F(IngestRobustness, ConnectionsBeyondTheLimit) {
   http_options_.max_connections = 2;
+  http_options_.drain_timeout = std::chrono::minutes(1);
   begin();
   HttpClient one(port());
   HttpClient two(port());
@@ -99,6 +101,7 @@ TEST_F(IngestRobustness, ConnectionsBeyondTheLimit) {
   EXPECT_EQ(one.exchange(request).status, 200);
   EXPECT_EQ(two.exchange(request).status, 200);
   HttpClient three(port());
+  EXPECT_TRUE(three.send(studio_post(std::string(1 << 20, ' '))));  // no reset in between
   const HttpResponse refused = three.receive();
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.field("retry-after"), "2");
@@ -128,9 +131,7 @@ TEST_F(IngestRobustness, QueueBeyondTheLimit) {
   {
     const BusyStore busy(path());
     ASSERT_TRUE(first.send(studio_post(numbered_snapshot(1))));
-    while (metrics_.waiting == 0) {
-      std::this_thread::yield();
-    }
+    ASSERT_TRUE(wait_until([this] { return metrics_.waiting > 0; }));
     const HttpResponse second = exchange(studio_post(numbered_snapshot(2)));
     EXPECT_EQ(second.status, 429);
     EXPECT_EQ(second.field("retry-after"), "2");
@@ -140,18 +141,34 @@ TEST_F(IngestRobustness, QueueBeyondTheLimit) {
 }
 
 TEST_F(IngestRobustness, BodiesBeyondTheMemory) {
-  http_options_.max_body_memory = 100000;
+  http_options_.max_body_memory = 200000;
   begin();
   HttpClient slow(port());
   ASSERT_TRUE(slow.send(studio_post(std::string(90000, ' ')).substr(0, 70000)));
-  while (metrics_.arriving_bytes == 0) {
-    std::this_thread::yield();
-  }
-  const HttpResponse second = exchange(studio_post(std::string(90000, ' ')));
-  EXPECT_EQ(second.status, 429);
-  EXPECT_EQ(second.field("retry-after"), "2");
+  ASSERT_TRUE(wait_until([this] { return metrics_.arriving_bytes == 90000; }));
+  // Refused when half of it is there, which counts no longer then.
+  HttpClient second(port());
+  const HttpResponse refused = second.exchange(studio_post(std::string(180000, ' ')));
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.field("retry-after"), "2");
+  EXPECT_EQ(metrics_.arriving_bytes, 90000);
   ASSERT_TRUE(slow.send(std::string(90000, ' ')));
   EXPECT_EQ(slow.receive().status, 400);
+  EXPECT_EQ(exchange(studio_post(numbered_snapshot(1))).status, 200);
+}
+
+TEST_F(IngestRobustness, HeadsWithoutBodiesTakeLittleMemory) {
+  http_options_.max_body_memory = 2 << 20;
+  begin();
+  constexpr int kStalled = 100;
+  const std::string request = studio_post(std::string(1000000, ' '));
+  const std::string head = request.substr(0, request.find("\r\n\r\n") + 4);
+  std::vector<std::unique_ptr<HttpClient>> stalled;
+  for (int i = 0; i < kStalled; ++i) {
+    stalled.push_back(std::make_unique<HttpClient>(port()));
+    ASSERT_TRUE(stalled.back()->send(head));
+  }
+  ASSERT_TRUE(wait_until([this] { return metrics_.arriving_bytes == kStalled * 4096; }));
   EXPECT_EQ(exchange(studio_post(numbered_snapshot(1))).status, 200);
 }
 
@@ -166,9 +183,8 @@ TEST_F(IngestRobustness, FullDisk) {
     EXPECT_EQ(exchange(http_request("GET", "/healthz", {})).status, 503);
   }
   // It notices by itself that there is room again.
-  while (exchange(http_request("GET", "/healthz", {})).status != 200) {
-    std::this_thread::yield();
-  }
+  ASSERT_TRUE(
+      wait_until([this] { return exchange(http_request("GET", "/healthz", {})).status == 200; }));
   const HttpResponse again = exchange(studio_post(numbered_snapshot(2)));
   EXPECT_EQ(again.status, 200);
   EXPECT_EQ(Json::parse(again.body)["count"], 2);
@@ -182,11 +198,17 @@ TEST_F(IngestRobustness, OldSnapshotsArePurgedWhileItRuns) {
   }
   limits_.retain = std::chrono::hours(24);
   begin();
-  while (metrics_.purged == 0) {
-    std::this_thread::yield();
-  }
+  ASSERT_TRUE(wait_until([this] { return metrics_.purged > 0; }));
   const HttpResponse answer = exchange(studio_post(numbered_snapshot(2)));
   EXPECT_EQ(Json::parse(answer.body)["count"], 1);
+  // Its log is cleared by now, without waiting for others; a snapshot does wait for them.
+  HttpClient client(port());
+  {
+    const BusyStore busy(path());
+    ASSERT_TRUE(client.send(studio_post(numbered_snapshot(3))));
+    ASSERT_TRUE(wait_until([this] { return metrics_.waiting > 0; }));
+  }
+  EXPECT_EQ(client.receive().status, 200);
 }
 
 TEST_F(IngestRobustness, DamagedRequests) {
@@ -216,9 +238,7 @@ TEST_F(IngestRobustness, RequestsUnderWayAreAnsweredAtTheEnd) {
   const std::string request = studio_post(numbered_snapshot(1));
   const std::size_t half = request.size() / 2;
   ASSERT_TRUE(busy->send(request.substr(0, half)));
-  while (metrics_.arriving_bytes == 0) {
-    std::this_thread::yield();
-  }
+  ASSERT_TRUE(wait_until([this] { return metrics_.arriving_bytes > 0; }));
   std::thread stopper([this] { server_->stop(); });
   EXPECT_TRUE(idle.ends());
   ASSERT_TRUE(busy->send(request.substr(half)));

@@ -6,11 +6,10 @@
 
 #include <fmt/core.h>
 
-#include <thread>
-
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "tests/support/paths.h"
+#include "tests/support/wait_until.h"
 #include "trainer/ingest/log_checkpointer.h"
 
 namespace stemfabric {
@@ -103,9 +102,12 @@ TEST_F(SnapshotStoreTest, IsReadInBlocksWhileItGrows) {
 TEST_F(SnapshotStoreTest, PurgesByAgeAndIdAndLeavesNoTrace) {
   SnapshotStore store(path(), StoreAccess::kWrite);
   store.insert(snapshots(1, 20, 30000));
+  EXPECT_EQ(store.count(), 20);
   EXPECT_EQ(store.purge_received_before(10 * 1000, 4), 4);
+  EXPECT_EQ(store.count(), 16);
   EXPECT_EQ(store.purge_received_before(10 * 1000, 100), 5);
   EXPECT_EQ(store.purge_received_before(10 * 1000, 100), 0);
+  EXPECT_EQ(store.count(), 11);
   EXPECT_TRUE(store.purge_id("00000000-0000-4000-8000-00000000000F"));
   EXPECT_FALSE(store.purge_id(id(15)));
   EXPECT_FALSE(store.purge_id(id(99)));
@@ -147,11 +149,42 @@ TEST_F(SnapshotStoreTest, CheckpointerMovesTheLogBesideTheWriter) {
   SnapshotStore store(path(), StoreAccess::kWrite);
   const LogCheckpointer checkpointer(path());
   store.insert(snapshots(1, 5));
-  while (read_text_file(path()).find("<5>") == std::string::npos) {
-    std::this_thread::yield();
-  }
+  ASSERT_TRUE(
+      test::wait_until([this] { return read_text_file(path()).find("<5>") != std::string::npos; }));
   store.insert(snapshots(6, 7));
   EXPECT_EQ(store.count(), 7);
+}
+
+TEST_F(SnapshotStoreTest, LogIsClearedWhenNobodyReads) {
+  SnapshotStore store(path(), StoreAccess::kWrite);
+  store.insert(snapshots(1, 5));
+  sqlite3* reader = nullptr;
+  ASSERT_EQ(sqlite3_open(path().c_str(), &reader), SQLITE_OK);
+  ASSERT_EQ(
+      sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM snapshots", nullptr, nullptr, nullptr),
+      SQLITE_OK);
+  EXPECT_TRUE(store.purge_id(id(5)));
+  EXPECT_FALSE(store.truncate_log());
+  EXPECT_THAT(store.insert(snapshots(6, 6)), ElementsAre(true));
+  sqlite3_close(reader);
+  EXPECT_TRUE(store.truncate_log());
+  EXPECT_EQ(fs::file_size(path().string() + "-wal"), 0U);
+}
+
+// The backup that the documentation recommends.
+TEST_F(SnapshotStoreTest, VacuumIntoCopiesAStoreInUse) {
+  SnapshotStore store(path(), StoreAccess::kWrite);
+  store.insert(snapshots(1, 5));
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open(path().c_str(), &other), SQLITE_OK);
+  const fs::path copy = dir_ / "copy.db";
+  const std::string vacuum = fmt::format("VACUUM INTO '{}'", copy.string());
+  EXPECT_EQ(sqlite3_exec(other, vacuum.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(other);
+  store.insert(snapshots(6, 6));
+  SnapshotStore copied(copy, StoreAccess::kWrite);
+  EXPECT_EQ(copied.count(), 5);
+  EXPECT_THAT(copied.insert(snapshots(5, 6)), ElementsAre(false, true));
 }
 
 // What a crash leaves: the database and a log whose end was being written.
