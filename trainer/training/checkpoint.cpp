@@ -1,7 +1,6 @@
 #include "trainer/training/checkpoint.h"
 
 #include <unistd.h>
-#include "trainer/training/json_fields.h"
 
 #include <fmt/core.h>
 
@@ -10,6 +9,7 @@
 #include <cctype>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
@@ -17,6 +17,7 @@
 #include "runtime/memory/host_access.h"
 #include "trainer/config/config_io.h"
 #include "trainer/model/weights_file.h"
+#include "trainer/training/json_fields.h"
 #include "trainer/version.h"
 
 namespace stemfabric {
@@ -193,11 +194,30 @@ bool may_differ(const std::string& key) {
   });
 }
 
-// Samples of a step as the configuration has them.
-int64_t samples_per_step(const Json& config, int64_t ranks) {
-  const Json& training = config.at("training");
-  return training.at("batch_size").get<int64_t>() *
-         training.at("gradient_accumulation_steps").get<int64_t>() * ranks;
+// What divides a step's samples, beside the ranks.
+constexpr std::array kStepKeys = {"batch_size", "gradient_accumulation_steps"};
+
+// Samples of a step as the configuration has them; none if it does not say so, which that of a file
+// from elsewhere need not.
+std::optional<int64_t> samples_per_step(const Json& config, int64_t ranks) {
+  constexpr int64_t kMost = 1 << 20;
+  const auto training = config.find("training");
+  if (training == config.end() || ranks < 1 || ranks > kMost) {
+    return std::nullopt;
+  }
+  int64_t samples = ranks;
+  for (const char* name : kStepKeys) {
+    const auto entry = training->find(name);
+    if (entry == training->end() || !entry->is_number_integer()) {
+      return std::nullopt;
+    }
+    const auto value = entry->get<int64_t>();
+    if (value < 1 || value > kMost) {
+      return std::nullopt;
+    }
+    samples *= value;
+  }
+  return samples;
 }
 
 // On another number of ranks a step may be divided in another way, but has the same samples.
@@ -206,17 +226,24 @@ void compare_steps(const RunIdentity& here, const RunIdentity& there, Json& ours
   if (here.ranks == there.ranks) {
     return;
   }
-  const int64_t now = samples_per_step(ours, here.ranks);
-  const int64_t before = samples_per_step(theirs, there.ranks);
-  if (now != before) {
+  const std::optional<int64_t> now = samples_per_step(ours, here.ranks);
+  const std::optional<int64_t> before = samples_per_step(theirs, there.ranks);
+  if (!now || !before) {
+    out.push_back(
+        fmt::format("it runs on {} ranks here and {} there, with unknown samples per step",
+                    here.ranks, there.ranks));
+    return;
+  }
+  if (*now != *before) {
     out.push_back(fmt::format(
         "a step has {} samples here (training.batch_size x gradient_accumulation_steps x {} ranks) "
         "and {} there (on {} ranks)",
-        now, here.ranks, before, there.ranks));
+        *now, here.ranks, *before, there.ranks));
   }
   for (Json* config : {&ours, &theirs}) {
-    config->at("training").erase("batch_size");
-    config->at("training").erase("gradient_accumulation_steps");
+    for (const char* name : kStepKeys) {
+      config->at("training").erase(name);
+    }
   }
 }
 

@@ -210,6 +210,31 @@ TEST_F(CheckpointFaults, AnotherKindOfDeviceIsWarnedAbout) {
       << warning;
 }
 
+TEST(CheckpointIdentity, StepsOfOtherRanksAreComparedAndForeignOnesNamed) {
+  const auto found = [](const std::string& training, int64_t ranks) {
+    RunIdentity here{
+        .config_json = R"({"training":{"batch_size":4,"gradient_accumulation_steps":2}})",
+        .model = {},
+        .data_hash = "d",
+        .ranks = 1};
+    RunIdentity there = here;
+    there.config_json = R"({"training":)" + training + "}";
+    there.ranks = ranks;
+    return differences(here, there);
+  };
+  EXPECT_TRUE(found(R"({"batch_size":2,"gradient_accumulation_steps":2})", 2).empty());
+  EXPECT_EQ(found(R"({"batch_size":4,"gradient_accumulation_steps":2})", 2).size(), 1U);
+  for (const char* foreign :
+       {"{}", R"({"batch_size":"2","gradient_accumulation_steps":2})", "[]", "null",
+        R"({"batch_size":9e99,"gradient_accumulation_steps":2})",
+        R"({"batch_size":9000000000000000000,"gradient_accumulation_steps":2})"}) {
+    const auto named = found(foreign, 2);
+    ASSERT_FALSE(named.empty()) << foreign;
+    EXPECT_NE(named.front().find("unknown samples per step"), std::string::npos) << named.front();
+  }
+  EXPECT_FALSE(found(R"({"batch_size":4,"gradient_accumulation_steps":2})", -1).empty());
+}
+
 // With a hash that fits the damage, so that what is read behind it is reached, too.
 TEST_F(CheckpointFaults, DamagedStatesAreReadOrRefused) {
   const fs::path path = checkpoint(4) / "state.json";
