@@ -5,7 +5,7 @@
 
 Renders the songs (20 to train and validate, 8 to test), makes the data set, then for each seed and variant
 trains and evaluates on the test songs; a run that is done is not made again. Writes runs.jsonl, a line per
-run, and prints the table of docs/quality.md: per variant the mean over the seeds and their range.
+run, and prints the table of docs/quality.md: per variant the mean over the seeds, of all stems also the range.
 --table: prints the table of the runs in --results, and runs nothing."""
 import argparse
 import json
@@ -83,7 +83,8 @@ def table(runs):
         cells = []
         for column in columns:
             values = [run[column] for run in of]
-            cells.append(f"{statistics.mean(values):.2f} ({min(values):.2f} … {max(values):.2f})")
+            spread = f" ({min(values):.1f} … {max(values):.1f})" if column == "all" and len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1f}{spread}")
         print(f"| {variant} | {len(of)} | " + " | ".join(cells) + " |")
 
 
