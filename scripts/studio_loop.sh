@@ -13,6 +13,11 @@ if [[ ${1:-} == --short ]]; then
   short=1
   shift
 fi
+if [[ ${1:-} == -* ]]; then
+  sed -n '2,8s/^# \{0,1\}//p' "$0"
+  [[ $1 == --help || $1 == -h ]] && exit 0
+  exit 2
+fi
 out=${1:-out/studio}
 need() { command -v "$1" >/dev/null || { echo "studio_loop: $1 is not installed; $2" >&2; exit 1; }; }
 need node "install nodejs, 18 or later"
