@@ -1,5 +1,7 @@
 #include "trainer/evaluation/evaluate_audio.h"
 
+#include <fmt/core.h>
+
 #include <limits>
 #include <optional>
 
@@ -10,8 +12,10 @@
 #include "trainer/device_context.h"
 #include "trainer/evaluation/audio_evaluation.h"
 #include "trainer/evaluation/describe_model.h"
+#include "trainer/evaluation/track_results.h"
 #include "trainer/report/evaluation_report.h"
 #include "trainer/training/run_outputs.h"
+#include "trainer/version.h"
 
 namespace stemfabric {
 namespace {
@@ -59,6 +63,15 @@ std::vector<OracleScores> oracle_scores(const std::vector<AudioTrackEvaluation>&
   return oracles;
 }
 
+// All that the results of tracks depend on.
+std::string how_evaluated(const ExecutionContext& ctx, const EvaluateRequest& request,
+                          const Tracks& tracks, const std::optional<SeparationModel>& model) {
+  return fmt::format("tracks {}\nweights {}\noverlap {}\ndevice {}\ncode {}\n",
+                     hash_of_tracks(tracks), model ? model->trained.sha256 : "none",
+                     model ? request.num_overlap : 0, ctx.is_cpu() ? "cpu" : "cuda",
+                     code_revision());
+}
+
 }  // namespace
 
 EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest& request) {
@@ -74,20 +87,33 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
   if (!ctx.is_cpu()) {
     own_cpu.emplace(device_context("cpu", "inference.device", ctx.threads().threads()));
   }
+  const TrackResults kept(request.output_dir, how_evaluated(ctx, request, tracks, model));
   AudioReport audio;
   std::vector<RecordEvaluation> records;
   Progress progress("evaluate", "tracks", static_cast<int64_t>(tracks.size()));
+  int known = 0;
   for (const auto& track : tracks) {
-    TrackSignals signals = read_track(*track);
-    if (model) {
-      separate_track(*model, *track, request.num_overlap, signals);
+    const int number = static_cast<int>(audio.tracks.size()) + 1;
+    std::optional<TrackResults::Result> of = kept.find(number, *track, folder.manifest.sample_rate);
+    if (of) {
+      ++known;
+    } else {
+      TrackSignals signals = read_track(*track);
+      if (model) {
+        separate_track(*model, *track, request.num_overlap, signals);
+      }
+      of.emplace();
+      of->evaluation =
+          evaluate_track(own_cpu ? *own_cpu : ctx, *track, folder.manifest.sample_rate, signals);
+      if (number <= kAudioExamples) {
+        of->example = write_example(request.output_dir, number, of->evaluation, signals);
+      }
+      kept.keep(number, *of);
     }
-    audio.tracks.push_back(
-        evaluate_track(own_cpu ? *own_cpu : ctx, *track, folder.manifest.sample_rate, signals));
-    records.push_back(audio.tracks.back().record());
-    if (const auto number = static_cast<int>(audio.tracks.size()); number <= kAudioExamples) {
-      audio.examples.push_back(
-          write_example(request.output_dir, number, audio.tracks.back(), signals));
+    records.push_back(of->evaluation.record());
+    audio.tracks.push_back(std::move(of->evaluation));
+    if (of->example) {
+      audio.examples.push_back(*std::move(of->example));
     }
     progress.advance(1);
   }
@@ -96,6 +122,13 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
                         .json = request.output_dir / "evaluation_report.json",
                         .html = request.output_dir / "report.html",
                         .note = {}};
+  if (known > 0) {
+    result.note = fmt::format(
+        "{} of {} tracks were evaluated before with the same weights, data, settings and code: "
+        "their "
+        "results were taken from {}.",
+        known, tracks.size(), (request.output_dir / "tracks").string());
+  }
   ReportInputs report{.timestamp = utc_now(),
                       .dataset_dir = folder.root.string(),
                       .split = request.split,

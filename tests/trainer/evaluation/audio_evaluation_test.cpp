@@ -1,5 +1,6 @@
 #include "trainer/evaluation/audio_evaluation.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -145,6 +146,61 @@ TEST_F(AudioEvaluation, ReportsOfAModelAndOfTheMixture) {
   const json alone = json::parse(read_text_file(baseline.json));
   EXPECT_TRUE(alone.at("model").is_null());
   EXPECT_EQ(alone.at("baselines"), report.at("baselines"));
+}
+
+// The report but for the time of day.
+json timeless(const fs::path& path) {
+  json report = json::parse(read_text_file(path));
+  report.erase("timestamp");
+  return report;
+}
+
+TEST_F(AudioEvaluation, OneThatWasInterruptedGoesOnAfterTheTracksThatAreDone) {
+  const fs::path weights = out_ / "w.safetensors";
+  test::write_all_is_vocals(weights, test::mask_model("real", 1));
+  const EvaluateRequest whole{
+      .dataset_dir = data(), .model = weights, .output_dir = out_ / "e", .split = "train"};
+  const EvaluateResult first = evaluate(ctx_, whole);
+  EXPECT_EQ(first.note, "");
+  const json report = timeless(first.json);
+  const std::string page = read_text_file(first.html);
+  const auto tracks = open_audio_dataset(data()).train.size();
+  ASSERT_GE(tracks, 2U);
+  const auto result_of = [&](int number) {
+    return out_ / "e" / "tracks" / fmt::format("{:04}.json", number);
+  };
+  // As if it had been killed before the last track, which is then all that is computed.
+  fs::remove(result_of(static_cast<int>(tracks)));
+  const auto before = fs::last_write_time(result_of(1));
+  const EvaluateResult second = evaluate(ctx_, whole);
+  EXPECT_EQ(fs::last_write_time(result_of(1)), before);
+  EXPECT_TRUE(fs::exists(result_of(static_cast<int>(tracks))));
+  EXPECT_EQ(timeless(second.json), report);
+  const auto body = [](const std::string& html) { return html.substr(html.find("<table")); };
+  EXPECT_EQ(body(read_text_file(second.html)), body(page));
+  EXPECT_THAT(second.note, HasSubstr(fmt::format("{} of {} tracks", tracks - 1, tracks)));
+
+  // A kept result says what it holds, not what would be computed: it was really taken.
+  json kept = json::parse(read_text_file(result_of(1)));
+  kept["stems"]["vocals"]["model"]["sdr"] = 12.5;
+  write_text_file(result_of(1), kept.dump());
+  evaluate(ctx_, whole);
+  EXPECT_EQ(timeless(first.json)["individualEvaluations"][0]["stems"]["vocals"]["sdr"], 12.5);
+
+  // Results that cannot be read, whose sounds are gone or that are of something else are not taken.
+  const auto computed_again = [&](const EvaluateRequest& request) {
+    return timeless(evaluate(ctx_, request).json) == report;
+  };
+  write_text_file(result_of(1), kept.dump().substr(0, 100));
+  EXPECT_TRUE(computed_again(whole));
+  write_text_file(result_of(1), kept.dump());
+  fs::remove(out_ / "e" / "audio" / "1" / "vocals.flac");
+  EXPECT_TRUE(computed_again(whole));
+  write_text_file(result_of(1), kept.dump());
+  EvaluateRequest other = whole;
+  other.num_overlap = 4;
+  EXPECT_EQ(evaluate(ctx_, other).note, "");
+  EXPECT_EQ(evaluate(ctx_, whole).note, "");
 }
 
 TEST_F(AudioEvaluation, WrongModelsAndSplitsAreNamed) {
