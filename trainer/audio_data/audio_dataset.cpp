@@ -9,6 +9,7 @@
 #include "kernels/common/philox.h"
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
+#include "trainer/audio_data/speed_change.h"
 #include "trainer/random_purpose.h"
 
 namespace stemfabric {
@@ -100,7 +101,7 @@ class AudioDataset::Draw {
                                static_cast<uint32_t>(attempt),
                                static_cast<uint32_t>(RandomPurpose::kAudioChunk))) {}
 
-  enum Use : uint32_t { kPlace, kRemix, kChange, kOtherPlace };
+  enum Use : uint32_t { kPlace, kRemix, kChange, kOtherPlace, kSpeed };
   PhiloxCounter words(Use use, std::size_t stem = 0) const {
     return philox4x32_10({{static_cast<uint32_t>(sample_), static_cast<uint32_t>(sample_ >> 32),
                            use, static_cast<uint32_t>(stem)}},
@@ -153,6 +154,12 @@ AudioDataset::Plan AudioDataset::plan(int64_t sample, int64_t epoch, int attempt
   const bool augment = change.enable && !sampling_.fixed;
   const bool remix = augment && hit(draw.words(Draw::kRemix).word[0], change.remix);
   Plan plan;
+  if (augment) {
+    const int64_t slowest = std::llround(100 * change.speed_min);
+    const int64_t steps = std::llround(100 * change.speed_max) - slowest + 1;
+    const PhiloxCounter w = draw.words(Draw::kSpeed);
+    plan.speed_percent = slowest + below(steps, w.word[0], w.word[1]);
+  }
   for (std::size_t s = 0; s < kStemCount; ++s) {
     Part part{.track = &base, .first = at.first};
     if (remix && !with_stem_[s].empty()) {
@@ -184,6 +191,10 @@ AudioDataset::Plan AudioDataset::plan(int64_t sample, int64_t epoch, int attempt
 }
 
 void AudioDataset::render(const Plan& plan, float* stems, float* mixture) const {
+  if (plan.speed_percent != 100) {
+    render_at_speed(plan, stems, mixture);
+    return;
+  }
   constexpr int64_t kBlock = 4096;  // frames: the mixture's stay in the first-level cache
   const int64_t frames = chunk_frames();
   for (int c = 0; c < kAudioChannels; ++c) {
@@ -204,6 +215,60 @@ void AudioDataset::render(const Plan& plan, float* stems, float* mixture) const 
       if (const Part& rest = plan.remainder; rest.track != nullptr) {
         rest.track->add_remainder(c, rest.first + begin, size, rest.factor, sum);
       }
+    }
+  }
+}
+
+// The source of each part is read, however long it must be for the speed, and resampled. What it
+// needs beyond the track's ends is silence; a part that would reach beyond the end begins earlier.
+void AudioDataset::render_at_speed(const Plan& plan, float* stems, float* mixture) const {
+  const int64_t frames = chunk_frames();
+  const SpeedChange change(plan.speed_percent);
+  const int64_t length = change.source_frames(frames);
+  std::vector<float> source(static_cast<std::size_t>(length));
+  std::vector<float> unused(static_cast<std::size_t>(length));
+  std::vector<float> rest(static_cast<std::size_t>(frames));
+  const auto add = [&](const float* values, float* sum) {
+    for (int64_t n = 0; n < frames; ++n) {
+      sum[n] += values[n];
+    }
+  };
+  const auto play = [&](const Part& part, const auto& read, float* out) {
+    const int64_t latest = part.track->frames() - (length - SpeedChange::kBefore);
+    const int64_t first = std::max<int64_t>(0, std::min(part.first, latest)) - SpeedChange::kBefore;
+    const int64_t silent = std::max<int64_t>(0, -first);
+    std::fill_n(source.data(), silent, 0.0F);
+    read(first + silent, length - silent, source.data() + silent);
+    change.apply(source.data(), frames, out);
+  };
+  for (int c = 0; c < kAudioChannels; ++c) {
+    float* sum = mixture + c * frames;
+    std::fill_n(sum, frames, 0.0F);
+    for (int s = 0; s < kStemCount; ++s) {
+      const Part& part = plan.stems[static_cast<std::size_t>(s)];
+      float* out = stems + (s * kAudioChannels + c) * frames;
+      if (part.track == nullptr) {
+        std::fill_n(out, frames, 0.0F);
+        continue;
+      }
+      play(
+          part,
+          [&](int64_t first, int64_t count, float* to) {
+            part.track->read(s, part.swap ? 1 - c : c, first, count, part.factor, to,
+                             unused.data());
+          },
+          out);
+      add(out, sum);
+    }
+    if (const Part& part = plan.remainder; part.track != nullptr) {
+      play(
+          part,
+          [&](int64_t first, int64_t count, float* to) {
+            std::fill_n(to, count, 0.0F);
+            part.track->add_remainder(c, first, count, part.factor, to);
+          },
+          rest.data());
+      add(rest.data(), sum);
     }
   }
 }

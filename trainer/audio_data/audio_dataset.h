@@ -73,6 +73,7 @@ class AudioDataset {
   struct Plan {
     std::array<Part, kStemCount> stems;
     Part remainder;
+    int64_t speed_percent = 100;  // of all parts; each begins where it would at 100
   };
   struct Place {
     int64_t track = 0;
@@ -83,6 +84,7 @@ class AudioDataset {
   Place place(int64_t sample, int64_t epoch, int attempt) const;
   Plan plan(int64_t sample, int64_t epoch, int attempt) const;
   void render(const Plan& plan, float* stems, float* mixture) const;
+  void render_at_speed(const Plan& plan, float* stems, float* mixture) const;
 
   std::vector<std::shared_ptr<const AudioTrack>> tracks_;
   AudioSampling sampling_;

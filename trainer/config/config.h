@@ -188,6 +188,8 @@ struct AugmentationsConfig {
   double channel_swap = 0.5;
   double polarity = 0.5;
   double remix = 0.25;
+  double speed_min = 1.0;
+  double speed_max = 1.0;
 
   template <typename V>
   void visit(V&& v) {
@@ -200,6 +202,10 @@ struct AugmentationsConfig {
     v("polarity", polarity, "probability that a stem is turned upside down", between(0, 1));
     v("remix", remix, "probability that each stem of a chunk comes from another song",
       between(0, 1));
+    v("speed_min", speed_min, "slowest speed of a chunk, pitch and tempo together",
+      between(0.5, 2));
+    v("speed_max", speed_max, "fastest; drawn in steps of 0.01 between, 1 and 1 = as it is",
+      between(0.5, 2));
   }
 };
 

@@ -110,6 +110,10 @@ class Rules {
       throw ConfigError("{} must not be above {}", named("augmentations.loudness_min"),
                         named("augmentations.loudness_max"));
     }
+    if (config_.augmentations.speed_min > config_.augmentations.speed_max) {
+      throw ConfigError("{} must not be above {}", named("augmentations.speed_min"),
+                        named("augmentations.speed_max"));
+    }
   }
 
   void check_optimiser() const {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <map>
+#include <numbers>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -306,6 +307,75 @@ TEST_F(AudioChunks, RemixTakesStemsOfOtherSongs) {
   // Of a remix, 4 of 5 x 4 pairs have both from one song.
   EXPECT_NEAR(mixed, 800, 5 * std::sqrt(2000 * 0.4 * 0.6));
   EXPECT_EQ(pairs.size(), 20U);
+}
+
+// A tone tells the speed by its pitch.
+TEST_F(AudioChunks, SpeedIsOneForTheWholeChunk) {
+  constexpr double kPi = std::numbers::pi;
+  constexpr int64_t kFrames = 2000;
+  const auto tone = [&](double cycles) {
+    std::vector<float> pcm(2 * kFrames);
+    for (int64_t n = 0; n < kFrames; ++n) {
+      pcm[static_cast<std::size_t>(n)] =
+          static_cast<float>(0.5 * std::sin(2 * kPi * cycles * static_cast<double>(n)));
+    }
+    return pcm;  // the right channel is silent
+  };
+  add({"x", 1.0, {{0, tone(0.03)}, {2, tone(0.07)}}, tone(0.11)});
+  sampling_.augmentations = {.enable = true,
+                             .loudness_min = 1,
+                             .loudness_max = 1,
+                             .channel_swap = 0,
+                             .polarity = 0,
+                             .remix = 0};
+  sampling_.samples_per_epoch = 200;
+  std::vector<Chunk> as_they_are;
+  for (int64_t sample = 0; sample < 200; ++sample) {
+    as_they_are.push_back(one(dataset(), sample));
+  }
+  sampling_.augmentations.speed_min = 0.8;
+  sampling_.augmentations.speed_max = 1.25;
+  const AudioDataset set = dataset();
+  // Magnitude of a chunk's values at so many cycles per sample, in a window without side lobes.
+  const auto level = [&](const float* values, double cycles) {
+    double real = 0;
+    double imaginary = 0;
+    for (int64_t n = 0; n < kChunk; ++n) {
+      const double t = (static_cast<double>(n) + 0.5) / kChunk;
+      const double w = 1 - std::cos(2 * kPi * t);
+      const double phase = 2 * kPi * cycles * static_cast<double>(n);
+      real += w * static_cast<double>(values[n]) * std::cos(phase);
+      imaginary += w * static_cast<double>(values[n]) * std::sin(phase);
+    }
+    return std::hypot(real, imaginary) * 2 / kChunk;
+  };
+  std::map<int64_t, int> speeds;
+  for (int64_t sample = 0; sample < 200; ++sample) {
+    const Chunk chunk = one(set, sample);
+    int64_t speed = 0;
+    double most = 0;
+    for (int64_t percent = 80; percent <= 125; ++percent) {
+      const double at = level(chunk.stems.data(), 0.03 * static_cast<double>(percent) / 100);
+      if (at > most) {
+        most = at;
+        speed = percent;
+      }
+    }
+    ++speeds[speed];
+    const double ratio = static_cast<double>(speed) / 100;
+    ASSERT_NEAR(level(chunk.stems.data(), 0.03 * ratio), 0.5, 0.01);
+    ASSERT_NEAR(level(chunk.stems.data() + std::ptrdiff_t{4} * kChunk, 0.07 * ratio), 0.5, 0.01);
+    ASSERT_NEAR(level(chunk.mixture.data(), 0.11 * ratio), 0.5, 0.01);  // the remainder
+    for (int64_t n = 0; n < kChunk; ++n) {
+      ASSERT_EQ(chunk.stem(0, 1, n), 0.0F);
+    }
+    if (speed == 100) {
+      ASSERT_EQ(chunk, as_they_are[static_cast<std::size_t>(sample)]);
+    }
+  }
+  EXPECT_EQ(speeds.begin()->first, 80);
+  EXPECT_EQ(speeds.rbegin()->first, 125);
+  EXPECT_GT(speeds.size(), 40U);  // of 46
 }
 
 TEST_F(AudioChunks, QuietChunksAreDrawnAgain) {
