@@ -1,6 +1,7 @@
 // A small learnable data set and a small model, for tests that train.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -27,6 +28,7 @@ struct TinyData {
   int64_t outputs = 3;
   uint32_t seed = 1;
   int64_t overflowing_sample = -1;  // of the training split: inputs so large that sums overflow
+  std::array<float, kStemCount> target_factor{1, 1, 1, 1, 1, 1};
 };
 
 inline float tiny_random(uint32_t seed, uint32_t stream, int64_t index) {
@@ -61,8 +63,9 @@ inline void write_tiny_split(const std::filesystem::path& folder, const TinyData
         for (int64_t o = 0; o < o_count; ++o) {
           const int64_t at = ((n * kStemCount + s) * t_count + t) * o_count + o;
           targets.as<float>()[at] =
-              0.5F * std::tanh(x[o % f_count] + 0.7F * x[(o + s + 1) % f_count]) +
-              0.1F * static_cast<float>(s);
+              (0.5F * std::tanh(x[o % f_count] + 0.7F * x[(o + s + 1) % f_count]) +
+               0.1F * static_cast<float>(s)) *
+              data.target_factor[static_cast<std::size_t>(s)];
           target_mask.as<uint8_t>()[at] = (n + s) % 5 != 0 && (t + o) % 7 != 3 ? 1 : 0;
         }
       }

@@ -61,6 +61,7 @@ struct Dataset::State {
   std::vector<int64_t> first;  // number of each shard's first sample, and the total at the end
   std::string hash;
   double correction_factor = 1.0;
+  std::array<float, kStemCount> target_factors{1, 1, 1, 1, 1, 1};
 
   // The shard that holds a sample, and the sample's row in it.
   std::pair<const Shard*, int64_t> locate(int64_t sample) const {
@@ -121,6 +122,10 @@ void Dataset::rescale_corrections(double factor) {
   state_->correction_factor = factor;
 }
 
+void Dataset::scale_targets(const std::array<float, kStemCount>& factors) {
+  state_->target_factors = factors;
+}
+
 std::vector<Dataset::ShardHash> Dataset::shard_hashes() const {
   std::vector<ShardHash> hashes;
   for (const auto& shard : state_->shards) {
@@ -167,6 +172,14 @@ void Dataset::gather(std::span<const int64_t> samples, Batch& batch) const {
     for (int64_t i = 0; i < count * kStemCount; ++i) {
       const double raised = state_->correction_factor * (static_cast<double>(weight[i]) - 1.0);
       weight[i] = static_cast<float>(std::max(0.0, 1.0 + raised));
+    }
+  }
+  const int64_t of_stem = tokens() * outputs();
+  for (int64_t i = 0; i < count * kStemCount; ++i) {
+    const float factor = state_->target_factors[static_cast<std::size_t>(i % kStemCount)];
+    if (factor != 1.0F) {
+      float* target = batch.targets.as<float>() + i * of_stem;
+      std::for_each(target, target + of_stem, [&](float& value) { value *= factor; });
     }
   }
   for (Tensor* tensor :
@@ -266,6 +279,23 @@ void require_listed_shards(const Json& manifest, const char* split, const Datase
 // Where the training shards lie: a flat folder is a training split.
 fs::path train_folder(const fs::path& root) { return holds_shards(root) ? root : root / "train"; }
 
+std::array<float, kStemCount> target_scale(const Json& list, const fs::path& file) {
+  std::array<float, kStemCount> scale{};
+  bool good = list.is_array() && list.size() == scale.size();
+  for (std::size_t s = 0; good && s < scale.size(); ++s) {
+    const double value = list[s].is_number() ? list[s].get<double>() : 0.0;
+    int exponent = 0;
+    good = std::frexp(value, &exponent) == 0.5 && std::abs(exponent) <= kMostTargetExponent;
+    scale[s] = static_cast<float>(value);
+  }
+  if (!good) {
+    throw InputError(
+        "{}: targets.scale must be a list of {} powers of two from 2^-{} to 2^{}, one per stem",
+        file.string(), kStemCount, kMostTargetExponent, kMostTargetExponent - 1);
+  }
+  return scale;
+}
+
 void read_manifest(DatasetFolder& folder, const fs::path& file) {
   folder.manifest = read_text_file(file, 64ULL << 20);
   refuse_wrong_seal(folder.manifest, file);
@@ -281,6 +311,11 @@ void read_manifest(DatasetFolder& folder, const fs::path& file) {
     const int64_t features = folder.train->features();
     folder.statistics = InputStatistics{statistics_list(*input, "mean", file, features),
                                         statistics_list(*input, "scale", file, features)};
+  }
+  if (const Json* targets = find_entry(manifest, "targets")) {
+    if (const Json* scale = find_entry(*targets, "scale")) {
+      folder.target_scale = target_scale(*scale, file);
+    }
   }
   if (const Json* weight = find_entry(manifest, "correctionWeight")) {
     const double value = weight->is_number() ? weight->get<double>() : -1.0;

@@ -11,6 +11,7 @@
 // (optional: "shard-00000:3" stands in). Errors are InputErrors that name file and tensor.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@
 
 #include "runtime/memory/buffer.h"
 #include "trainer/data/sample_source.h"
+#include "trainer/stems.h"
 
 namespace stemfabric {
 
@@ -28,6 +30,10 @@ struct InputStatistics {
   std::vector<float> mean;
   std::vector<float> scale;
 };
+
+// DatasetFolder::target_scale lies from 2^-that to 2^(that - 1): weights times it stay normal
+// numbers.
+inline constexpr int kMostTargetExponent = 40;
 
 // One batch on the host, in fixed buffers; rows beyond `size` are zero (masked).
 struct Batch : SampleBatch {
@@ -70,6 +76,9 @@ class Dataset : public SampleSource {
   // the one the shards were made with (DatasetFolder::correction_weight).
   void rescale_corrections(double factor);
 
+  // From now on gather() gives targets times the factor of their stem.
+  void scale_targets(const std::array<float, kStemCount>& factors);
+
   // File name and SHA-256 of each shard, in order.
   struct ShardHash {
     std::string file;
@@ -95,8 +104,11 @@ struct DatasetFolder {
   std::optional<Dataset> validation;
   std::optional<InputStatistics> statistics;  // from manifest.json
   std::optional<double> correction_weight;    // from manifest.json: in stem_weight already
-  std::string manifest;                       // its JSON text, empty if there is none
-  std::string hash;                           // over both splits
+  // From manifest.json: powers of two near the root mean square of each stem's targets; 1 where it
+  // has none.
+  std::array<float, kStemCount> target_scale{1, 1, 1, 1, 1, 1};
+  std::string manifest;  // its JSON text, empty if there is none
+  std::string hash;      // over both splits
 };
 // Shards that the manifest lists must be there and have its hashes.
 DatasetFolder open_dataset(const std::filesystem::path& root);

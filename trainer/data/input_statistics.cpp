@@ -68,4 +68,35 @@ InputStatistics FeatureMoments::statistics(const std::vector<bool>& scaled) cons
   return result;
 }
 
+TargetSquares::TargetSquares(const TokenSample& sample) {
+  const std::size_t of_stem = sample.targets.size() / kStemCount;
+  for (std::size_t i = 0; i < sample.targets.size(); ++i) {
+    const auto value = static_cast<double>(sample.targets[i]);
+    const double counts = sample.target_mask[i] != 0 ? 1.0 : 0.0;
+    sum_[i / of_stem] += counts * value * value;
+    count_[i / of_stem] += counts;
+  }
+}
+
+void TargetSquares::merge(const TargetSquares& other) {
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    sum_[s] += other.sum_[s];
+    count_[s] += other.count_[s];
+  }
+}
+
+std::array<float, kStemCount> TargetSquares::scale() const {
+  std::array<float, kStemCount> scale{};
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    // 0 where nothing is supervised or all of it is silent.
+    const double mean = sum_[s] / std::max(count_[s], 1.0);
+    const double exponent = mean > 0
+                                ? std::clamp<double>(std::round(0.5 * std::log2(mean)),
+                                                     -kMostTargetExponent, kMostTargetExponent - 1)
+                                : 0.0;
+    scale[s] = static_cast<float>(std::exp2(exponent));
+  }
+  return scale;
+}
+
 }  // namespace stemfabric

@@ -1,6 +1,7 @@
-// Mean and deviation per input feature, over the values that are present.
+// Mean and deviation per input feature, over the values that are present; the size of targets.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -28,6 +29,20 @@ class FeatureMoments {
   std::vector<double> mean_;
   std::vector<double> squares_;
   std::vector<float> present_;
+};
+
+// Sums of squares of the supervised targets, per stem.
+class TargetSquares {
+ public:
+  TargetSquares() = default;
+  explicit TargetSquares(const TokenSample& sample);
+  void merge(const TargetSquares& other);
+  // The powers of two nearest to the root mean squares, as DatasetFolder::target_scale has them.
+  std::array<float, kStemCount> scale() const;
+
+ private:
+  std::array<double, kStemCount> sum_{};
+  std::array<double, kStemCount> count_{};
 };
 
 }  // namespace stemfabric

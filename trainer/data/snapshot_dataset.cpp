@@ -46,6 +46,7 @@ struct Pair {
   double position = 0.0;  // of the split
   TokenSample sample;
   FeatureMoments moments;  // of this sample
+  TargetSquares squares;   // likewise
   bool usable() const {
     for (const bool stem : sample.supervised) {
       if (stem) {
@@ -108,6 +109,7 @@ class PairMaker {
       pair.moments = FeatureMoments(tokenizer_.features());
     }
     pair.moments.set(tokenizer_, pair.sample);
+    pair.squares = TargetSquares(pair.sample);
   }
 
   const SnapshotDatasetOptions& options_;
@@ -184,6 +186,7 @@ class Builder {
   int threads_;
   SnapshotTokenizer shape_;
   FeatureMoments moments_;
+  TargetSquares squares_;
 };
 
 Tally Builder::read_all(const fs::path& folder, const std::string& moved) {
@@ -262,6 +265,7 @@ void Builder::consume(Pair& pair, const std::string& moved, Tally& tally,
   }
   if (training) {
     moments_.merge(pair.moments);
+    squares_.merge(pair.squares);
   }
   writers[side]->add(pair.id, pair.sample);
 }
@@ -344,7 +348,8 @@ Json Builder::manifest(const SnapshotDatasetSummary& summary, const Tally& tally
            ? Json{{"kind", "samples"},
                   {"note", "decimated waveform samples: no feature of a snapshot determines them"}}
            : Json{{"kind", "bands"},
-                  {"note", "energies at the places of the mixture's spectral values"}}},
+                  {"note", "energies at the places of the mixture's spectral values"},
+                  {"scale", squares_.scale()}}},
       {"correctionWeight", tokens.correction_weight},
       {"input", {{"mean", statistics.mean}, {"scale", statistics.scale}}},
       {"shards", shards},

@@ -56,14 +56,14 @@ Json file_entry(const fs::path& folder, const char* name, const std::string& sha
 void fill_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
                      const RunIdentity& identity, const TrainingState& state,
                      const ParameterTable& table, const CheckpointTensors& tensors,
-                     const InputStatistics& statistics) {
+                     const InputStatistics& statistics, const TargetUnits& units) {
   const std::map<std::string, std::string> metadata = {
       {"step", std::to_string(state.step)},
       {"data_hash", identity.data_hash},
       {"code_revision", std::string(code_revision())}};
-  const std::string model_hash =
-      write_weights(folder / kModelFile, identity.model, table,
-                    HostView(ctx, tensors.weights).as<float>(), statistics, metadata);
+  const std::string model_hash = write_weights(
+      folder / kModelFile, identity.model, table,
+      units.leave(table, HostView(ctx, tensors.weights).as<float>()).data(), statistics, metadata);
   const std::array<std::pair<const char*, HostView>, 4> views = {
       {{"adam.first_moment", HostView(ctx, tensors.first_moment)},
        {"adam.second_moment", HostView(ctx, tensors.second_moment)},
@@ -299,10 +299,10 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
 fs::path write_checkpoint(const ExecutionContext& ctx, const fs::path& folder,
                           const RunIdentity& identity, const TrainingState& state,
                           const ParameterTable& table, const CheckpointTensors& tensors,
-                          const InputStatistics& statistics) {
+                          const InputStatistics& statistics, const TargetUnits& units) {
   const fs::path target = folder / checkpoint_name(state.step);
   const auto fill = [&](const fs::path& temporary) {
-    fill_checkpoint(ctx, temporary, identity, state, table, tensors, statistics);
+    fill_checkpoint(ctx, temporary, identity, state, table, tensors, statistics, units);
   };
   replace_directory_atomically(target, fill);
   return target;
@@ -346,7 +346,8 @@ Checkpoint read_checkpoint(const fs::path& path) {
 }
 
 InputStatistics restore_tensors(const ExecutionContext& ctx, const Checkpoint& checkpoint,
-                                const ParameterTable& table, const CheckpointTensors& tensors) {
+                                const ParameterTable& table, const CheckpointTensors& tensors,
+                                const TargetUnits& units) {
   const SafetensorsFile file(checkpoint.path / kOptimizerFile);
   const auto layout = file.metadata().find("layout");
   if (layout == file.metadata().end() || layout->second != layout_hash(table)) {
@@ -366,6 +367,7 @@ InputStatistics restore_tensors(const ExecutionContext& ctx, const Checkpoint& c
   InputStatistics statistics;
   write_on_host(ctx, tensors.weights, [&](const TensorView& host) {
     statistics = read_weights(checkpoint.path / kModelFile, table, host.as<float>());
+    units.enter(table, host.as<float>());
   });
   return statistics;
 }

@@ -1,6 +1,7 @@
 // Checkpoints: <folder>/step-NNNNNN/{model.safetensors, optimizer.safetensors, state.json}.
 //
-//   model.safetensors      the weights that training goes on with, as docs/weights.md
+//   model.safetensors      the weights that training goes on with, as docs/weights.md: in the
+//                          data's units (target_units.h), the blocks below in those of training
 //   optimizer.safetensors  whole parameter blocks: adam.first_moment, adam.second_moment, and ema
 //                          and best where there are any
 //   state.json             {"sha256": H, "state": S}: H is the SHA-256 of the bytes of S; S holds
@@ -18,6 +19,7 @@
 #include "runtime/device/execution_context.h"
 #include "trainer/data/dataset.h"
 #include "trainer/model/parameter_table.h"
+#include "trainer/training/target_units.h"
 #include "trainer/training/training_state.h"
 
 namespace stemfabric {
@@ -62,7 +64,7 @@ std::filesystem::path write_checkpoint(const ExecutionContext& ctx,
                                        const RunIdentity& identity, const TrainingState& state,
                                        const ParameterTable& table,
                                        const CheckpointTensors& tensors,
-                                       const InputStatistics& statistics);
+                                       const InputStatistics& statistics, const TargetUnits& units);
 
 // Reads state.json and checks both hashes and sizes. InputError that names the file and says what
 // is wrong with it.
@@ -71,7 +73,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 // Copies the tensors in. `ema` and `best` must be given if the checkpoint has them. Returns the
 // input statistics.
 InputStatistics restore_tensors(const ExecutionContext& ctx, const Checkpoint& checkpoint,
-                                const ParameterTable& table, const CheckpointTensors& tensors);
+                                const ParameterTable& table, const CheckpointTensors& tensors,
+                                const TargetUnits& units);
 
 // Removes all but the newest `keep`.
 void prune_checkpoints(const std::filesystem::path& folder, int64_t keep);

@@ -77,7 +77,8 @@ void write_best_model(const std::filesystem::path& path, const TrainingSetup& se
                       const RunIdentity& identity, const ParameterTable& table,
                       const ConstTensorView& weights, const EarlyStopping::State& best) {
   const std::string hash =
-      write_weights(path, setup.model, table, weights.as<float>(), setup.statistics,
+      write_weights(path, setup.model, table, setup.units.leave(table, weights.as<float>()).data(),
+                    setup.statistics,
                     {{"step", std::to_string(best.best_step)},
                      {"seed", std::to_string(setup.config.training.seed)},
                      {"data_hash", setup.data.hash},

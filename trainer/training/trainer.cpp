@@ -211,7 +211,8 @@ void Trainer::restore(const Checkpoint& checkpoint) {
                                        .first_moment = optimizer_.first_moment(),
                                        .second_moment = optimizer_.second_moment(),
                                        .ema = ema_ ? ema_->average() : TensorView(),
-                                       .best = best_.view()});
+                                       .best = best_.view()},
+                                      setup_.units);
   state_ = checkpoint.state;
   take_position();
   has_best_ = checkpoint.has_best;

@@ -44,7 +44,7 @@ void Trainer::save_checkpoint() {
                     .second_moment = optimizer_.second_moment(),
                     .ema = ema_ ? ema_->average() : TensorView(),
                     .best = has_best_ ? best_.view() : TensorView()},
-                   setup_.statistics);
+                   setup_.statistics, setup_.units);
   prune_checkpoints(directory_->checkpoints(), config_.training.keep_checkpoints);
 }
 
@@ -216,9 +216,10 @@ TrainingResult Trainer::finish(TrainingResult::End end) {
 
 void Trainer::write_final(TrainingResult& result, const std::string& which) {
   result.final_model = directory_->final_model();
-  const HostView weights(ctx_, model_.weights());
+  const std::vector<float> weights =
+      setup_.units.leave(model_.parameters(), HostView(ctx_, model_.weights()).as<float>());
   const std::string hash = write_weights(result.final_model, setup_.model, model_.parameters(),
-                                         weights.as<float>(), setup_.statistics,
+                                         weights.data(), setup_.statistics,
                                          {{"step", std::to_string(state_.step)},
                                           {"weights", which},
                                           {"seed", std::to_string(config_.training.seed)},
@@ -227,7 +228,7 @@ void Trainer::write_final(TrainingResult& result, const std::string& which) {
   const FinalModel model{.path = result.final_model,
                          .sha256 = hash,
                          .weights = which,
-                         .h5_obstacle = write_h5_model(weights.as<float>())};
+                         .h5_obstacle = write_h5_model(weights.data())};
   write_history(directory_->root() / "training_history.json", state_.history);
   write_summary(directory_->root() / "training_summary.json",
                 {.config = loaded_,

@@ -209,6 +209,11 @@ void prepare_snapshot_training(const LoadedConfig& loaded, TrainingSetup& setup)
   if (setup.data.validation && setup.data.validation->size() == 0) {
     setup.data.validation.reset();
   }
+  setup.units = TargetUnits(setup.data.target_scale);
+  setup.data.train->scale_targets(setup.units.to_training());
+  if (setup.data.validation) {
+    setup.data.validation->scale_targets(setup.units.to_training());
+  }
   take_data_settings(loaded, setup.data, setup.config);
   setup.config.loss.correction_weight = apply_correction_weight(loaded, setup.data);
   settle_model(loaded, setup);
@@ -269,6 +274,7 @@ void initialise_weights(const TrainingSetup& setup, const ParameterTable& table,
     table.initialize(block, seed);
   } else {
     read_weights(setup.init_from, table, block);
+    setup.units.enter(table, block);
   }
 }
 

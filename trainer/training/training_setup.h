@@ -8,6 +8,7 @@
 #include "trainer/data/dataset.h"
 #include "trainer/model/parameter_table.h"
 #include "trainer/training/audio_setup.h"
+#include "trainer/training/target_units.h"
 
 namespace stemfabric {
 
@@ -17,6 +18,7 @@ struct TrainingSetup {
   ModelConfig model;                 // all sizes set
   Config config;  // what is in effect: with this model, and with what the data set is made of
   InputStatistics statistics;
+  TargetUnits units;  // of snapshots' targets, and so of the model's answers in training
   std::filesystem::path init_from;  // empty: random weights
 
   const SampleSource& train() const;

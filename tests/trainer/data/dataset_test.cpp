@@ -1,5 +1,6 @@
 #include "trainer/data/dataset.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -137,6 +138,14 @@ TEST(Dataset, FolderWithManifest) {
   EXPECT_THAT(error(), HasSubstr("shards.train"));
   write_text_file(dir / "manifest.json", "{\"shards\":");
   EXPECT_THAT(error(), HasSubstr("manifest.json: is not a JSON object"));
+  for (const char* scale : {"[1,1,1]", "1", "[1,1,1,1,1,0.3]", "[1,1,1,1,1,-2]", "[1,1,1,1,1,0]",
+                            "[1,1,1,1,1,1e300]", "[1,1,1,1,1,null]"}) {
+    write_text_file(dir / "manifest.json", fmt::format(R"({{"targets":{{"scale":{}}}}})", scale));
+    EXPECT_THAT(error(), HasSubstr("targets.scale must be a list of 6 powers of two")) << scale;
+  }
+  write_text_file(dir / "manifest.json", R"({"targets":{"scale":[1,2,0.5,0.0009765625,4,8]}})");
+  EXPECT_THAT(open_dataset(dir.path()).target_scale,
+              testing::ElementsAre(1, 2, 0.5, 0x1p-10, 4, 8));
 
   // A changed shard is found by its hash.
   manifest(listed, "[1,1,1,1,1]");

@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <set>
 #include <sstream>
 
@@ -255,6 +257,67 @@ TEST_F(SnapshotDataset, LayoutsAndTargets) {
   options_.tokens = {.targets = TargetKind::kBands};
   EXPECT_THAT(build_error(records(8)), HasSubstr("use --targets samples"));
   EXPECT_FALSE(fs::exists(folder()));
+}
+
+// The root mean square of a stem's targets in the training split, as a power of two.
+TEST_F(SnapshotDataset, BandsTellTheirSize) {
+  std::string text;
+  std::istringstream lines(records(8));
+  for (std::string line; std::getline(lines, line);) {
+    Json record = Json::parse(line);
+    const Json spectral = record["quantumFeatures"]["spectral"];
+    Json& stems = record["groundTruthFeatures"] = Json::object();
+    for (std::size_t s = 0; s + 1 < kStemCount; ++s) {  // nothing is known of the last
+      for (std::size_t i = 0; i < spectral.size(); i += 2) {
+        const double size = 3e-4 * std::pow(10.0, static_cast<double>(s));
+        stems[std::string(kStemNames[s])].push_back(s == 4 ? 0.0
+                                                           : size * spectral[i].get<double>());
+      }
+    }
+    text += record.dump() + "\n";
+  }
+  options_.tokens = {.targets = TargetKind::kBands};
+  build(text);
+  const DatasetFolder set = open_dataset(folder());
+  const Dataset& train = *set.train;
+  Batch batch(train.size(), train.tokens(), train.features(), train.outputs());
+  std::vector<int64_t> all(static_cast<std::size_t>(train.size()));
+  std::iota(all.begin(), all.end(), 0);
+  train.gather(all, batch);
+  const int64_t of_stem = train.tokens() * train.outputs();
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    double sum = 0;
+    double count = 0;
+    for (int64_t i = 0; i < train.size() * of_stem; ++i) {
+      const int64_t at =
+          (i / of_stem * kStemCount + static_cast<int64_t>(s)) * of_stem + i % of_stem;
+      if (batch.target_mask.as<uint8_t>()[at] != 0) {
+        const auto value = static_cast<double>(batch.targets.as<float>()[at]);
+        sum += value * value;
+        count += 1;
+      }
+    }
+    if (s >= 4) {  // silent or unknown
+      EXPECT_EQ(set.target_scale[s], 1.0F);
+      continue;
+    }
+    const double size = std::sqrt(sum / count) / static_cast<double>(set.target_scale[s]);
+    EXPECT_GE(size, std::sqrt(0.5));
+    EXPECT_LE(size, std::sqrt(2.0));
+  }
+  // Training's view of it.
+  options_.run_label = "again";
+  build(text);
+  DatasetFolder scaled = open_dataset(folder());
+  const std::array<float, kStemCount> factors{2, 0.5, 4, 8, 1, 0.25};
+  scaled.train->scale_targets(factors);
+  Batch changed(train.size(), train.tokens(), train.features(), train.outputs());
+  scaled.train->gather(all, changed);
+  for (int64_t i = 0; i < batch.targets.elements(); ++i) {
+    ASSERT_EQ(
+        changed.targets.as<float>()[i],
+        batch.targets.as<float>()[i] * factors[static_cast<std::size_t>(i / of_stem % kStemCount)]);
+  }
 }
 
 TEST_F(SnapshotDataset, RefusesBadInputAndWritesNothing) {

@@ -174,7 +174,7 @@ TEST_F(CheckpointFaults, ACheckpointOfTheSameStepIsReplaced) {
   write_checkpoint(
       ExecutionContext(), folder_ / "run" / "checkpoints", before.identity, before.state, table,
       {.weights = block.view(), .first_moment = block.view(), .second_moment = block.view()},
-      statistics);
+      statistics, {});
   EXPECT_FALSE(read_checkpoint(checkpoint(6)).has_best);
   for (const auto& entry : fs::directory_iterator(folder_ / "run" / "checkpoints")) {
     EXPECT_EQ(entry.path().string().find("partial"), std::string::npos) << entry.path();

@@ -72,6 +72,49 @@ TEST_F(TrainingRun, LossGoesDown) {
   EXPECT_EQ(list_checkpoints(run("run") / "checkpoints").size(), 3U);  // keep_checkpoints
 }
 
+// Band energies are small numbers. Powers of two change no bit of a training: one on targets that
+// are so much smaller, with a manifest that says so, is the same, and gives weights that answer in
+// the data's units; also if it is interrupted, and from there on.
+TEST_F(TrainingRun, TargetsOfAnySizeAreLearntAlike) {
+  test::TinyData small;
+  nlohmann::json scale = nlohmann::json::array();
+  for (std::size_t s = 0; s < kStemCount; ++s) {
+    small.target_factor[s] = std::ldexp(1.0F, 3 - 4 * static_cast<int>(s));
+    scale.push_back(small.target_factor[s]);
+  }
+  write_tiny_dataset(data());
+  const fs::path small_data = folder_ / "small";
+  write_tiny_dataset(small_data, small);
+  write_text_file(small_data / "manifest.json",
+                  nlohmann::json{{"targets", {{"scale", scale}}}}.dump());
+  const auto both = [&](const std::string& name, std::vector<std::string> settings,
+                        const std::vector<std::string>& for_small = {}) {
+    train(name, settings);
+    settings.insert(settings.end(), for_small.begin(), for_small.end());
+    settings.push_back("data.dataset_dir=" + small_data.string());
+    train("small " + name, settings, [](int64_t step) { return step == 7; });
+    train("small " + name, settings);
+    ASSERT_EQ(read_metrics(run(name)), read_metrics(run("small " + name)));
+    for (const char* file : {"final_model.safetensors", "checkpoints/best_model.safetensors"}) {
+      const auto plain = read_all_tensors(run(name) / file);
+      for (const auto& [tensor, values] : read_all_tensors(run("small " + name) / file)) {
+        std::vector<float> expected = plain.at(tensor);
+        for (std::size_t s = 0; s < kStemCount; ++s) {
+          if (tensor.starts_with("heads." + std::string(kStemNames[s]) + ".out.")) {
+            std::ranges::for_each(expected, [&](float& x) { x *= small.target_factor[s]; });
+          }
+        }
+        ASSERT_EQ(values, expected) << file << ": " << tensor;
+      }
+    }
+  };
+  both("run", kEverything);
+  const auto from = [&](const std::string& name) {
+    return "training.init_from=" + (run(name) / "final_model.safetensors").string();
+  };
+  both("more", {"training.num_epochs=2", from("run")}, {from("small run")});
+}
+
 // 8 bits of precision change every loss a little, and what is learned not. After 180 steps of 4
 // samples the two runs are at different weights: their losses differ by up to 12 %, to either side.
 TEST_F(TrainingRun, Bf16LearnsAsFloat32Does) {
