@@ -3,10 +3,12 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import uuid
 
@@ -49,6 +51,14 @@ def ids_of(dataset, split):
     return ids
 
 
+def arguments_of(process):
+    """Of a process by its folder in /proc; "" if it has ended."""
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         place = tempfile.TemporaryDirectory()
@@ -63,6 +73,29 @@ class Case(unittest.TestCase):
                               env=dict(os.environ, STEMFABRIC=str(program)), cwd=self.place, check=False)
         self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
         return done.stdout + done.stderr
+
+    def start_script(self, run, name, *arguments):
+        """scripts/<name> as a process of its own, whose training in the folder `run` has a checkpoint; both are killed
+        at the end of the test if they are still there."""
+        process = subprocess.Popen([sys.executable, "-B", SCRIPTS / name, *map(str, arguments)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, cwd=self.place)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(self.kill_trainer, run)
+        self.addCleanup(process.kill)
+        while process.poll() is None and not list(run.glob("checkpoints/step-*")):
+            time.sleep(0.02)
+        return process
+
+    def kill_trainer(self, run):
+        """Kills the training in that run folder, if there is one, and waits for its end."""
+        if not (run / ".lock").exists():
+            return
+        trainer = pathlib.Path("/proc", (run / ".lock").read_text().strip())
+        if str(run) in arguments_of(trainer):
+            os.kill(int(trainer.name), signal.SIGKILL)
+        while str(run) in arguments_of(trainer):
+            time.sleep(0.02)
 
     def spy(self, actions=""):
         """A stemfabric that writes its arguments to `calls`, does `actions` (bash), and goes on."""

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import types
 import unittest
 import urllib.request
@@ -18,6 +17,7 @@ sys.path.insert(0, str(SCRIPTS))
 import continuous
 
 NO_LEARNING = ("--set", "training.lr=0", "--set", "training.schedule=constant")
+LONG = ("--set", "training.num_epochs=1000000", "--set", "training.patience=0")
 # Runs continuous.py and kills it before the KILL-th renaming, or after the -KILL-th.
 KILLED_AT_RENAME = f"""
 import os, runpy, signal, sys
@@ -173,41 +173,25 @@ class Continuous(Case):
             self.assertFalse(list(self.folder.rglob("*.partial-*")), kill)
 
     def test_a_second_one_waits_for_the_trainer_of_a_killed_one(self):
-        process = subprocess.Popen([sys.executable, "-B", SCRIPTS / "continuous.py",
-                                    *self.arguments("--set", "training.num_epochs=1000000", "--set", "training.patience=0")],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.place)
         run = self.folder / "rounds/0001/run"
-        while process.poll() is None and not list(run.glob("checkpoints/step-*")):
-            time.sleep(0.02)
+        process = self.start_script(run, "continuous.py", *self.arguments(*LONG))
         self.assertIn("another round is at work here (process " + str(process.pid), self.round(expect=1))
         process.kill()
         process.wait()
         self.assertIn("another round is at work here", self.round(expect=1))
-        os.kill(int((run / ".lock").read_text()), signal.SIGKILL)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                said = self.round("--set", "training.num_epochs=1000000", "--set", "training.patience=0", "--set",
-                                  "training.device=cpu", expect=2)
-                break
-            except AssertionError:
-                time.sleep(0.05)  # the killed trainer is not gone yet
+        self.kill_trainer(run)
+        said = self.round(*LONG, "--set", "training.device=cpu", expect=2)
         self.assertIn("round 1 was begun with another configuration: training.device was auto, is cpu", said)
         self.assertIn("promoted: the first model", self.round("--restart-round"))
 
     def test_a_signal_stops_it_and_it_goes_on(self):
-        long = ("--set", "training.num_epochs=1000000", "--set", "training.patience=0")
-        process = subprocess.Popen([sys.executable, "-B", SCRIPTS / "continuous.py", *self.arguments(*long)],
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.place)
-        run = self.folder / "rounds/0001/run"
-        while process.poll() is None and not list(run.glob("checkpoints/step-*")):
-            time.sleep(0.02)
+        process = self.start_script(self.folder / "rounds/0001/run", "continuous.py", *self.arguments(*LONG))
         process.send_signal(signal.SIGUSR1)
         said = process.communicate()[0]
         self.assertEqual(process.returncode, 75, said)
         self.assertIn("stopped by SIGUSR1; run the same command again to go on", said)
         spy = self.spy('[[ $1 == train ]] && kill -USR1 $PPID; true')
-        said = self.round(*long, program=spy, expect=75)
+        said = self.round(*LONG, program=spy, expect=75)
         self.assertIn("goes on where it was stopped", said)
 
     def test_a_changed_registry_is_refused(self):

@@ -3,11 +3,9 @@
 import csv
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 import automation
@@ -86,6 +84,18 @@ class Sweep(Case):
         self.assertIn("'loss.stem_weights=[1, 1, 1, 1, 1, 2]'", table)
         self.assertNotIn("SDR", table)  # snapshots have none
 
+    def test_a_row_is_of_the_epoch_whose_weights_are_kept(self):
+        lines = [{"kind": "validation", "epoch": 1, "val_loss": 0.1, "seconds": 9},
+                 *({"kind": "epoch", "epoch": epoch, "train_loss": 5, "val_loss": loss, "val_sdr": sdr,
+                    "seconds": {"forward": 1, "backward": 2}}
+                   for epoch, (loss, sdr) in enumerate([(3, 1.0), (None, None), (1, 2.0), (2, 4.0)], 1))]
+        row = {"loss": None, "seconds": 0.0}
+        sweep_module.read_epochs("\n".join(map(json.dumps, lines)) + '\n{"kind": "epo', row)
+        self.assertEqual(row, {"loss": 1, "sdr": 2.0, "best_epoch": 3, "epochs": 4, "seconds": 12.0})
+        row = {"loss": None, "seconds": 0.0}
+        sweep_module.read_epochs('{"kind": "epoch", "epoch": 1, "train_loss": 7, "seconds": {}}', row)
+        self.assertEqual((row["loss"], row["sdr"]), (7, None))  # there is no validation split
+
     def test_what_is_done_stays_and_what_was_begun_is_not_changed(self):
         self.trials("training.lr=0.01")
         self.sweep("run")
@@ -127,13 +137,9 @@ class Sweep(Case):
     def start(self, *lines):
         """A `sweep.py run` of its own, whose first trial has a checkpoint."""
         self.trials(*lines)
-        process = subprocess.Popen(
-            [sys.executable, "-B", SCRIPTS / "sweep.py", "run", "--trials", "trials.txt", "--output-dir", self.out,
-             "--dataset-dir", "data", "--config", self.config, "--set", "training.patience=0"],
-            cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while process.poll() is None and not list(self.out.glob("trial-001/checkpoints/step-*")):
-            time.sleep(0.02)
-        return process
+        return self.start_script(self.out / "trial-001", "sweep.py", "run", "--trials", "trials.txt", "--output-dir",
+                                 self.out, "--dataset-dir", "data", "--config", self.config, "--set",
+                                 "training.patience=0")
 
     def test_a_signal_stops_it_with_a_checkpoint(self):
         process = self.start("training.num_epochs=1000000", "training.num_epochs=1")
@@ -151,10 +157,8 @@ class Sweep(Case):
     def test_a_killed_one_is_not_called_running(self):
         process = self.start("training.num_epochs=1000000")
         process.kill()
-        process.communicate()
+        process.wait()
         self.assertRegex(self.run_script("sweep.py", "table", self.out), r"\| 1 +\| stopped ")
-        trainer = int((self.out / "trial-001/.lock").read_text())
-        os.kill(trainer, signal.SIGKILL)
 
     def test_submit_without_slurm_says_so(self):
         self.trials("training.lr=0.01")

@@ -163,8 +163,8 @@ TEST_F(Slurm, ARoundOfContinuousLearningThatIsSignalledIsRequeuedAndEnds) {
       path("job.log") + " " + script("continuous.sbatch") + " --folder " + path("learning") +
       " --held-out 0.3 --seed 2 --input " + (source_dir() / "tests/data/snapshots").string() +
       " --set features.time_bins=4 --set model.dim=16 --set model.depth=1 --set model.heads=2"
-      " --set model.dim_ff=16 --set training.threads=1 --set training.num_steps=4000"
-      " --set training.checkpoint_every_steps=20");
+      " --set model.dim_ff=16 --set training.threads=1 --set training.num_steps=1500"
+      " --set training.checkpoint_every_steps=10");
   ASSERT_EQ(submitted.status, 0) << submitted.err;
   const fs::path checkpoints = folder_ / "learning" / "rounds" / "0001" / "run" / "checkpoints";
   ASSERT_TRUE(wait_for([&] {
