@@ -35,7 +35,7 @@ ldd "$package"/bin/* | awk '$2 == "=>" {print $1, $3}' | sort -u | while read -r
 done
 
 # What the tests and scripts read, under the names that it has in the repository.
-git ls-files -z tests/data configs docs benchmarks/peers benchmarks/compare.py scripts/gpu_check.sh scripts/gpu_check LICENSE README.md |
+git ls-files -z tests/data configs docs benchmarks/peers benchmarks/compare.py scripts/gpu_check.sh scripts/gpu_check scripts/sweep.py scripts/continuous.py scripts/script_support.py scripts/slurm LICENSE README.md |
   while IFS= read -r -d '' file; do
     mkdir -p "$package/$(dirname "$file")"
     cp -p "$file" "$package/$file"

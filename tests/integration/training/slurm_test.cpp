@@ -1,4 +1,5 @@
-// scripts/slurm/train.sbatch in a real Slurm, which scripts/slurm/local_slurm.sh sets up for it.
+// The job scripts of scripts/slurm in a real Slurm, which scripts/slurm/local_slurm.sh sets up for
+// it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -44,6 +45,18 @@ class Slurm : public testing::Test {
   static std::string script(const std::string& name) {
     return (source_dir() / "scripts" / "slurm" / name).string();
   }
+  // Runs a command line with the executable under test in the environment.
+  static ProcessResult with_program(const std::string& command) {
+    return shell(std::string("export PYTHONDONTWRITEBYTECODE=1 STEMFABRIC=") + SF_EXECUTABLE +
+                 "; " + command);
+  }
+  static std::string sweep(const std::string& arguments) {
+    return (source_dir() / "scripts" / "sweep.py").string() + " " + arguments;
+  }
+  bool says(const std::string& file, const std::string& text) const {
+    return fs::exists(folder_ / file) &&
+           read_text_file(folder_ / file).find(text) != std::string::npos;
+  }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
   // Options of a training whose length the file `epochs.yaml` says.
   std::string options(const std::string& run) const {
@@ -78,9 +91,8 @@ class Slurm : public testing::Test {
 TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
   set_epochs(1000000);
   const std::string log = path("job.log");
-  const ProcessResult submitted =
-      shell(std::string("STEMFABRIC=") + SF_EXECUTABLE + " sbatch --parsable --output=" + log +
-            " " + script("train.sbatch") + options("job"));
+  const ProcessResult submitted = with_program("sbatch --parsable --output=" + log + " " +
+                                               script("train.sbatch") + options("job"));
   ASSERT_EQ(submitted.status, 0) << submitted.err;
   const std::string job = submitted.out.substr(0, submitted.out.find('\n'));
   const auto said = [&](const std::string& text) {
@@ -108,6 +120,64 @@ TEST_F(Slurm, AJobThatIsSignalledIsRequeuedAndEndsWithTheSameWeights) {
   EXPECT_THAT(whole.err, HasSubstr("on 2 processes"));
   EXPECT_EQ(read_text_file(folder_ / "job" / "final_model.safetensors"),
             read_text_file(folder_ / "whole" / "final_model.safetensors"));
+}
+
+TEST_F(Slurm, TheTableOfASweepSaysWhatBecameOfEachTrial) {
+  write_text_file(folder_ / "trials.txt",
+                  "training.num_epochs=2\ntraining.init_from=" + path("nowhere.safetensors") +
+                      "\ntraining.num_epochs=1000000 training.patience=0\n");
+  std::string arguments = "submit --trials " + path("trials.txt") + " --output-dir " +
+                          path("sweep") + " --dataset-dir " + path("data");
+  for (const std::string& setting : tiny_settings(folder_ / "data")) {
+    arguments += " --set " + setting;
+  }
+  const ProcessResult submitted = with_program(sweep(arguments));
+  ASSERT_EQ(submitted.status, 0) << submitted.err;
+  const ProcessResult again = with_program(sweep(arguments));
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("running or in the queue"));
+  const fs::path checkpoints = folder_ / "sweep" / "trial-003" / "checkpoints";
+  ASSERT_TRUE(wait_for([&] {
+    return says("sweep/results.md", "| done ") &&
+           says("sweep/results.md", "| failed ") && fs::exists(checkpoints) &&
+           !list_checkpoints(checkpoints).empty();
+  })) << read_text_file(folder_ / "sweep" / "results.md");
+  EXPECT_TRUE(says("sweep/results.md", "nowhere.safetensors"));
+  const std::string job =
+      submitted.out.substr(4, submitted.out.find(':') - 4);  // "job 12: trials 1,2,3"
+  ASSERT_EQ(shell("scancel --signal=USR1 " + job + "_3").status, 0);
+  ASSERT_TRUE(wait_for(
+      [&] { return says("sweep/logs/trial-003.log", "back into the queue (restart 1)"); }));
+  ASSERT_TRUE(wait_for([&] {
+    return with_program(sweep("table " + path("sweep"))).out.find("| queued") != std::string::npos;
+  })) << read_text_file(folder_ / "sweep" / "results.md");
+  EXPECT_EQ(shell("scancel " + job).status, 0);
+  ASSERT_TRUE(wait_for([&] {
+    return with_program(sweep("table " + path("sweep"))).out.find("| stopped") != std::string::npos;
+  })) << read_text_file(folder_ / "sweep" / "results.md");
+}
+
+TEST_F(Slurm, ARoundOfContinuousLearningThatIsSignalledIsRequeuedAndEnds) {
+  const ProcessResult submitted = with_program(
+      "SCRIPTS=" + (source_dir() / "scripts").string() + " sbatch --parsable --output=" +
+      path("job.log") + " " + script("continuous.sbatch") + " --folder " + path("learning") +
+      " --held-out 0.3 --seed 2 --input " + (source_dir() / "tests/data/snapshots").string() +
+      " --set features.time_bins=4 --set model.dim=16 --set model.depth=1 --set model.heads=2"
+      " --set model.dim_ff=16 --set training.threads=1 --set training.num_steps=1500"
+      " --set training.checkpoint_every_steps=10");
+  ASSERT_EQ(submitted.status, 0) << submitted.err;
+  const fs::path checkpoints = folder_ / "learning" / "rounds" / "0001" / "run" / "checkpoints";
+  ASSERT_TRUE(wait_for([&] {
+    return fs::exists(checkpoints) && !list_checkpoints(checkpoints).empty();
+  })) << (fs::exists(folder_ / "job.log") ? read_text_file(folder_ / "job.log") : "no log");
+  const std::string job = submitted.out.substr(0, submitted.out.find('\n'));
+  ASSERT_EQ(shell("scancel --batch --signal=USR1 " + job).status, 0);
+  ASSERT_TRUE(wait_for([&] { return says("job.log", "promoted: the first model"); }))
+      << read_text_file(folder_ / "job.log");
+  EXPECT_TRUE(says("job.log", "stopped by SIGUSR1; run the same command again to go on"));
+  EXPECT_TRUE(says("job.log", "back into the queue (restart 1)"));
+  EXPECT_TRUE(says("job.log", "goes on where it was stopped"));
+  EXPECT_TRUE(says("learning/registry.json", "\"decision\": \"promoted\""));
 }
 
 }  // namespace
