@@ -91,6 +91,19 @@ TEST(ExportModel, ADisagreementLeavesNothingBehind) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
 }
 
+TEST(ExportModel, AFailedExportLeavesNoFoldersAboveIt) {
+  const TempDir dir;
+  const auto good = test::write_export_example(dir, kPlain);
+  const auto extreme = test::write_export_example(dir, kPlain, "extreme.safetensors", 1e6F);
+  EXPECT_THROW(export_to(dir / "a/b/x", extreme, {ExportFormat::kOnnx}), NumericError);
+  EXPECT_FALSE(std::filesystem::exists(dir / "a"));
+  make_directories(dir / "a");
+  EXPECT_THROW(export_to(dir / "a/b/x", extreme, {ExportFormat::kOnnx}), NumericError);
+  EXPECT_TRUE(std::filesystem::is_empty(dir / "a"));
+  export_to(dir / "a/b/x", good, {ExportFormat::kOnnx});
+  EXPECT_TRUE(std::filesystem::exists(dir / "a/b/x/model.onnx"));
+}
+
 TEST(ExportModel, AFailedExportKeepsTheEarlierOne) {
   const TempDir dir;
   const auto good = test::write_export_example(dir, kPlain);
