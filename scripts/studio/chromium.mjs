@@ -4,6 +4,7 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import {spawn} from 'node:child_process';
+import {fileURLToPath} from 'node:url';
 
 const kTypes = {'.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json'};
 
@@ -24,6 +25,17 @@ function body(request) {
     request.on('end', () => resolve(Buffer.concat(chunks).toString()));
     request.on('error', reject);
   });
+}
+
+// Processes of a browser that was ended a moment ago may still write there.
+export async function removeProfile(folder, tries = 25) {
+  try {
+    fs.rmSync(folder, {recursive: true, force: true});
+  } catch (error) {
+    if (tries === 0) throw error;
+    await new Promise(later => setTimeout(later, 200));
+    await removeProfile(folder, tries - 1);
+  }
 }
 
 // folders: URL prefix -> folder; values: URL -> what is served there as JSON. The page ends with a POST
@@ -56,27 +68,40 @@ export async function runPage({page, folders, values, seconds = 120, browser = '
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
 
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'studio-'));
-  const process = spawn(browser, [
-    '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', `--user-data-dir=${profile}`,
+  const chromium = spawn(browser, [
+    '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync', `--user-data-dir=${profile}`,
     `http://127.0.0.1:${server.address().port}${page}`
   ], {stdio: 'ignore'});
-  const gone = new Promise(resolve => process.once('exit', resolve));
-  process.once('error', error => finish({error: `${browser}: ${error.message}`}));
-  process.once('exit', status => finish({error: `${browser} ended with status ${status}`}));
+  const gone = new Promise(resolve => chromium.once('exit', resolve));
+  chromium.once('error', error => finish({error: `${browser}: ${error.message}`}));
+  chromium.once('exit', status => finish({error: `${browser} ended with status ${status}`}));
   const timer = setTimeout(() => finish({error: `${page} was not done after ${seconds} s`}), seconds * 1000);
 
   const report = await result;
   clearTimeout(timer);
   server.close();
   server.closeAllConnections();
-  if (process.pid !== undefined && process.exitCode === null && process.signalCode === null) {
-    process.kill('SIGTERM');
+  if (chromium.pid !== undefined && chromium.exitCode === null && chromium.signalCode === null) {
+    chromium.kill('SIGTERM');
     await gone;
   }
-  fs.rmSync(profile, {recursive: true, force: true, maxRetries: 5, retryDelay: 200});
+  await removeProfile(profile);
   if (report.error) {
     throw new Error(report.error);
   }
   return report;
+}
+
+// An exported model (the folder of its model.json) with TensorFlow.js (its folder dist) in the browser.
+// inputs: [{features, mask}, …], each {shape, data}. The report: predicted, the same by stem for each of
+// the inputs; milliseconds of all; version of TensorFlow.js; browser.
+export function runModel({model, tfjs, stems, inputs, browser}) {
+  const page = path.join(path.dirname(fileURLToPath(import.meta.url)), 'page');
+  return runPage({
+    page: '/page/predict.html',
+    folders: {'/page/': page, '/model/': model, '/tfjs/': tfjs},
+    values: {'/job.json': {inputs, stems}},
+    browser
+  });
 }

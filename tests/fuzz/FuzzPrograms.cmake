@@ -18,7 +18,7 @@ foreach(source
     trainer/config/config_print trainer/config/config_reader trainer/config/config_rules
     trainer/config/fields trainer/config/json_document trainer/config/suggest
     trainer/config/yaml_document trainer/data/dataset trainer/data/shard
-    trainer/ingest/collector trainer/ingest/http_server trainer/ingest/http_session
+    trainer/ingest/client_limit trainer/ingest/collector trainer/ingest/http_server trainer/ingest/http_session
     trainer/ingest/ingest_metrics trainer/ingest/log_checkpointer trainer/ingest/snapshot_store
     trainer/ingest/snapshot_writer trainer/model/parameter_table trainer/model/weights_file trainer/snapshot/input_files
     trainer/snapshot/layout trainer/snapshot/record_reader trainer/snapshot/record_writer

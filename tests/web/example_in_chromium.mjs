@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
+import {removeProfile} from '../../scripts/studio/chromium.mjs';
 
 const [site, song, output] = process.argv.slice(2);
 
@@ -129,5 +130,5 @@ try {
 } finally {
   await browser.close();
   server.close();
-  fs.rmSync(profile, {recursive: true, force: true, maxRetries: 5});
+  await removeProfile(profile);
 }

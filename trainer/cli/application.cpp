@@ -24,14 +24,20 @@ namespace stemfabric::cli {
 namespace {
 
 // "UINT:INT in [0 - 9]" -> "INT in [0 - 9]", "TEXT:{text,json}" -> "{text,json}": what a value may
-// be says its type, too.
+// be says its type, too. "DAYS:FLOAT in [0 - 9]" -> "DAYS in [0 - 9]": a name of ours says more.
 std::string value_text(const std::string& type_name) {
   const std::size_t colon = type_name.find(':');
   if (colon == std::string::npos) {
     return type_name;
   }
+  const std::string name = type_name.substr(0, colon);
   const std::string allowed = type_name.substr(colon + 1);
-  return allowed.starts_with('{') || allowed.find(" in [") != allowed.npos ? allowed : type_name;
+  const std::size_t range = allowed.find(" in [");
+  if (range == std::string::npos) {
+    return allowed.starts_with('{') ? allowed : type_name;
+  }
+  const bool types = name == "INT" || name == "UINT" || name == "FLOAT";
+  return types ? allowed : name + allowed.substr(range);
 }
 
 // Help with "(default: x)" behind every option that takes a value.

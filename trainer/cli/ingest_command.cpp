@@ -107,6 +107,10 @@ void add_limits(CLI::App& command, IngestArguments& arguments) {
       .add_option("--queue-mib", arguments.queue_mib,
                   "Snapshots that may wait for the disk, in MiB; more are answered 429")
       ->check(whole_number(1, 65536));
+  command
+      .add_option("--client-rate", options.collector.client_rate,
+                  "Snapshots that one address may send at once, and a minute; 0 = any number")
+      ->check(whole_number(0, 1000000));
 }
 
 }  // namespace
@@ -139,6 +143,7 @@ void add_ingest_command(CLI::App& app, Run& run_later) {
   command
       ->add_option("--retain-days", arguments->retain_days,
                    "Purge what arrived longer ago while it runs; 0 = keep")
+      ->type_name("DAYS")
       ->check(real_number(0, 36500));
   command
       ->add_option("--purge-older-than", arguments->purge_older_than_days,

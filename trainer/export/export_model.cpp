@@ -99,6 +99,32 @@ fs::path without_slash(const fs::path& output_dir) {
   return path.has_filename() ? path : path.parent_path();
 }
 
+// The folders above `target` that are not there yet. They go again, deepest first, unless keep()
+// was called; one in which there is something by then stays.
+class NewParents {
+ public:
+  explicit NewParents(const fs::path& target) {
+    std::error_code ignored;
+    for (fs::path parent = target.parent_path();
+         !fs::exists(parent, ignored) && parent.has_relative_path();
+         parent = parent.parent_path()) {
+      folders_.push_back(parent);
+    }
+  }
+  ~NewParents() {
+    std::error_code ignored;
+    for (const fs::path& folder : folders_) {
+      fs::remove(folder, ignored);
+    }
+  }
+  NewParents(const NewParents&) = delete;
+  NewParents& operator=(const NewParents&) = delete;
+  void keep() { folders_.clear(); }
+
+ private:
+  std::vector<fs::path> folders_;
+};
+
 // The folder's old contents go when the export is done; the weights must not be among them.
 void check_weights_outside(const fs::path& weights, const fs::path& output_dir) {
   std::error_code error;
@@ -200,6 +226,7 @@ ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& requ
     result.web_weights = {web_weights_name(request.web_weights), loss.largest, loss.rms};
   }
   const fs::path target = without_slash(request.output_dir);
+  NewParents parents(target);
   make_directories(target.parent_path());
   const auto fill = [&](const fs::path& folder) {
     for (const ExportFormat wanted : request.formats) {
@@ -220,6 +247,7 @@ ExportResult export_model(const ExecutionContext& ctx, const ExportRequest& requ
                               .web_weights = result.web_weights});
   };
   replace_directory_atomically(target, fill);
+  parents.keep();
   return result;
 }
 

@@ -97,15 +97,18 @@ Answer refusal(int status, std::string_view error) {
           .body = fmt::format("{{\"success\":false,\"error\":{}}}\n", json_string(error))};
 }
 
-Answer retry_later(int status, std::string_view error) {
+Answer retry_later(int status, std::string_view error, std::string_view seconds) {
   Answer answer = refusal(status, error);
-  answer.fields.emplace_back("Retry-After", kRetryAfter);
+  answer.fields.emplace_back("Retry-After", seconds);
   return answer;
 }
 
 Collector::Collector(CollectorOptions options, SnapshotWriter& writer, IngestMetrics& metrics)
     : options_(std::move(options)), writer_(writer), metrics_(metrics) {
   options_.max_body_bytes = std::min(options_.max_body_bytes, kMaxSnapshotBytes);
+  if (options_.client_rate > 0) {
+    client_limit_ = std::make_unique<ClientLimit>(options_.client_rate);
+  }
 }
 
 std::optional<Answer> Collector::judge(const RequestHead& head) const {
@@ -160,6 +163,16 @@ std::optional<Answer> Collector::judge_post(const RequestHead& head) const {
   if (*head.content_length > options_.max_body_bytes) {
     return refusal(
         413, fmt::format("Content-Length: at most {} bytes are taken", options_.max_body_bytes));
+  }
+  if (client_limit_ != nullptr) {
+    if (const auto wait = client_limit_->take(head.client, ClientLimit::Clock::now())) {
+      metrics_.limited.fetch_add(1, std::memory_order_relaxed);
+      return retry_later(429,
+                         fmt::format("at most {} snapshots a minute are taken from one client; "
+                                     "send it again later",
+                                     options_.client_rate),
+                         std::to_string(wait->count()));
+    }
   }
   return std::nullopt;
 }

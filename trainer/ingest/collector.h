@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "trainer/ingest/client_limit.h"
 #include "trainer/ingest/ingest_metrics.h"
 #include "trainer/ingest/snapshot_writer.h"
 #include "trainer/snapshot/snapshot_parser.h"
@@ -21,6 +23,7 @@ struct CollectorOptions {
   std::vector<std::string> allowed_origins = {"*"};
   std::string token;  // "Authorization: Bearer <token>" is asked for; empty = none
   uint64_t max_body_bytes = kMaxSnapshotBytes;
+  int64_t client_rate = 0;  // snapshots of one client at once, and a minute; 0 = no limit
 };
 
 // Of a request's head, what matters; views into it. Absent fields are empty.
@@ -35,6 +38,7 @@ struct RequestHead {
   std::string_view channel;  // X-Prime-Fabric-Channel
   std::string_view origin;
   std::string_view authorization;
+  Client client = 0;                  // who sends it
   bool asks_private_network = false;  // Access-Control-Request-Private-Network: true
 };
 
@@ -50,7 +54,7 @@ inline constexpr std::string_view kRetryAfter = "2";  // s: the Studio's own pau
 // {"success":false,"error":…}
 Answer refusal(int status, std::string_view error);
 // The same for what may succeed later: with Retry-After.
-Answer retry_later(int status, std::string_view error);
+Answer retry_later(int status, std::string_view error, std::string_view seconds = kRetryAfter);
 
 class Collector {
  public:
@@ -87,6 +91,7 @@ class Collector {
   bool authorized(std::string_view authorization) const;
 
   CollectorOptions options_;
+  std::unique_ptr<ClientLimit> client_limit_;  // none: null
   SnapshotWriter& writer_;
   IngestMetrics& metrics_;
 };

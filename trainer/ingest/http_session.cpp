@@ -43,6 +43,15 @@ std::string http_date() {
           std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts)};
 }
 
+Client client_of(const asio::ip::tcp::socket& socket) {
+  error_code ignored;  // of a client that has left
+  const asio::ip::address address = socket.remote_endpoint(ignored).address();
+  return stemfabric::client_of(
+      (address.is_v4() ? asio::ip::make_address_v6(asio::ip::v4_mapped, address.to_v4())
+                       : address.to_v6())
+          .to_bytes());
+}
+
 template <typename Stream>
 class Connection final : public Session, public std::enable_shared_from_this<Connection<Stream>> {
  public:
@@ -61,6 +70,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
   Connection& operator=(const Connection&) = delete;
 
   void start() {
+    client_ = client_of(socket());
     if constexpr (kTls) {
       deadline(options().head_timeout);
       stream_.async_handshake(asio::ssl::stream_base::server, step([](auto& self, error_code ec) {
@@ -168,6 +178,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
     head.channel = field("X-Prime-Fabric-Channel");
     head.origin = field(protocol::field::origin);
     head.authorization = field(protocol::field::authorization);
+    head.client = client_;
     head.asks_private_network = field("Access-Control-Request-Private-Network") == "true";
     return head;
   }
@@ -289,6 +300,7 @@ class Connection final : public Session, public std::enable_shared_from_this<Con
 
   Worker& worker_;
   Stream stream_;
+  Client client_ = 0;
   beast::flat_buffer buffer_{kReadBuffer};
   std::optional<protocol::request_parser<protocol::empty_body>> parser_;
   std::string_view origin_;  // in the parser

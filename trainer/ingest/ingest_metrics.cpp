@@ -72,6 +72,7 @@ std::string IngestMetrics::text() const {
          connections_refused);
   single(out, "timeouts_total", "counter", "Connections closed because they were too slow.",
          timeouts);
+  single(out, "limited_total", "counter", "Requests beyond the rate of one client.", limited);
   single(out, "commits_total", "counter", "Transactions on the disk.", commits);
   single(out, "commits_failed_total", "counter", "Transactions that failed.", commits_failed);
   single(out, "purged_total", "counter", "Snapshots purged by age.", purged);

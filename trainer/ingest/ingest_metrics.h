@@ -37,6 +37,7 @@ struct IngestMetrics {
   std::atomic<int64_t> connections{0};
   Counter connections_refused{0};
   Counter timeouts{0};
+  Counter limited{0};  // requests beyond the rate of a client
   Counter commits{0};
   Counter commits_failed{0};
   Counter purged{0};

@@ -192,6 +192,20 @@ TEST(Ingest, StoreToRecordsAndPurge) {
   EXPECT_THAT(old.out, HasSubstr("2 snapshots purged by age, 0 by id; 0 are left"));
 }
 
+TEST(Ingest, ClientRateIsPassedOn) {
+  const TempDir dir;
+  RunningIngest ingest(dir / "store.db", {"--client-rate", "1"});
+  EXPECT_EQ(HttpClient(ingest.port()).exchange(post(id_of(0, 0))).status, 200);
+  EXPECT_EQ(HttpClient(ingest.port()).exchange(post(id_of(0, 1))).status, 429);
+  EXPECT_EQ(ids_in(dir / "store.db"), (std::set<std::string>{id_of(0, 0)}));
+}
+
+TEST(Ingest, HelpSaysWhatTheNumbersAre) {
+  const std::string help = run_stemfabric({"ingest", "--help"}).out;
+  EXPECT_THAT(help, HasSubstr("--purge-older-than DAYS in [0 - 36500]"));
+  EXPECT_THAT(help, HasSubstr("--threads INT in [1 - 256]"));
+}
+
 TEST(Ingest, WrongUse) {
   const TempDir dir;
   put_file(dir / "text", "two words\n");

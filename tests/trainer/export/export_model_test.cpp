@@ -91,6 +91,19 @@ TEST(ExportModel, ADisagreementLeavesNothingBehind) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
 }
 
+TEST(ExportModel, AFailedExportLeavesNoFoldersAboveIt) {
+  const TempDir dir;
+  const auto good = test::write_export_example(dir, kPlain);
+  const auto extreme = test::write_export_example(dir, kPlain, "extreme.safetensors", 1e6F);
+  EXPECT_THROW(export_to(dir / "a/b/x", extreme, {ExportFormat::kOnnx}), NumericError);
+  EXPECT_FALSE(std::filesystem::exists(dir / "a"));
+  make_directories(dir / "a");
+  EXPECT_THROW(export_to(dir / "a/b/x", extreme, {ExportFormat::kOnnx}), NumericError);
+  EXPECT_TRUE(std::filesystem::is_empty(dir / "a"));
+  export_to(dir / "a/b/x", good, {ExportFormat::kOnnx});
+  EXPECT_TRUE(std::filesystem::exists(dir / "a/b/x/model.onnx"));
+}
+
 TEST(ExportModel, AFailedExportKeepsTheEarlierOne) {
   const TempDir dir;
   const auto good = test::write_export_example(dir, kPlain);
@@ -378,11 +391,14 @@ TEST(ModelCard, ScoresComeFromTheRun) {
             9);
 }
 
-// The real runtimes, where they are: STEMFABRIC_NODE_MODULES names a folder that holds
-// @tensorflow/tfjs and onnxruntime-node.
-std::string node_modules() {
+// The real runtimes, where they are: the folder holds @tensorflow/tfjs and onnxruntime-node.
+std::filesystem::path node_modules() {
   const char* folder = std::getenv("STEMFABRIC_NODE_MODULES");
-  return folder == nullptr ? "" : folder;
+  return folder == nullptr ? test::data_dir() / "../../build/clients" : folder;
+}
+
+std::string export_script(const char* name) {
+  return (test::data_dir() / "../export" / name).string();
 }
 
 Json to_json(const evaluator::Array& array) {
@@ -408,9 +424,9 @@ std::string cases_json(const std::filesystem::path& weights) {
 }
 
 TEST(RealRuntimes, AgreeWithTheTrainer) {
-  if (node_modules().empty()) {
-    GTEST_SKIP() << "STEMFABRIC_NODE_MODULES does not name a folder with @tensorflow/tfjs and "
-                    "onnxruntime-node; see docs/export.md";
+  if (!std::filesystem::exists(node_modules() / "node_modules")) {
+    GTEST_SKIP() << "TensorFlow.js and ONNX Runtime are not installed; "
+                    "scripts/install_deps.sh --clients does it";
   }
   const TempDir dir;
   std::vector<std::string> tfjs;
@@ -440,13 +456,43 @@ TEST(RealRuntimes, AgreeWithTheTrainer) {
   }
   for (const auto& [script, models] :
        {std::pair{"check_tfjs.mjs", tfjs}, {"check_onnx.mjs", onnx}}) {
-    std::vector<std::string> command = {
-        "/usr/bin/env", "node", (test::data_dir() / "../export" / script).string(), node_modules()};
+    std::vector<std::string> command = {"/usr/bin/env", "node", export_script(script),
+                                        node_modules().string()};
     command.insert(command.end(), models.begin(), models.end());
     const auto result = test::run_process(command);
     EXPECT_EQ(result.status, 0) << script << "\n" << result.out << result.err;
     std::cout << result.out;
   }
+}
+
+// A Python that has h5py, which the first one on the path need not have; empty if there is none.
+std::string python_with_h5py() {
+  for (const std::string python : {"python3", "/usr/bin/python3"}) {
+    if (test::run_process({"/usr/bin/env", python, "-c", "import h5py, numpy"}).status == 0) {
+      return python;
+    }
+  }
+  return {};
+}
+
+// As a Python user opens the files: every weight against those of the .safetensors file.
+TEST(RealRuntimes, H5pyReadsTheTrainersWeights) {
+  const std::string python = python_with_h5py();
+  if (python.empty()) {
+    GTEST_SKIP() << "python3-h5py is not installed; scripts/install_deps.sh --clients does it";
+  }
+  const TempDir dir;
+  std::vector<std::string> command = {"/usr/bin/env", python, export_script("check_keras_h5.py")};
+  for (const ExportVariant& variant : test::export_variants()) {
+    if (variant.keras) {
+      const auto weights = test::write_export_example(dir, variant, variant.name + ".safetensors");
+      export_to(dir / variant.name, weights, {ExportFormat::kKerasH5});
+      command.insert(command.end(), {dir / (variant.name + "/model.h5"), weights});
+    }
+  }
+  const auto result = test::run_process(command);
+  EXPECT_EQ(result.status, 0) << result.out << result.err;
+  std::cout << result.out;
 }
 
 }  // namespace

@@ -4,11 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 
 #include "runtime/core/check.h"
 #include "runtime/io/hdf5.h"
 #include "tests/support/paths.h"
+#include "tests/trainer/export/export_example.h"
 
 namespace stemfabric {
 namespace {
@@ -16,22 +16,10 @@ namespace {
 using test::TempDir;
 using testing::HasSubstr;
 
-ModelConfig tiny_model() {
-  ModelConfig config;
-  config.input_dim = 6;
-  config.dim = 8;
-  config.heads = 2;
-  config.depth = 2;
-  config.dim_ff = 16;
-  config.output_dim = 5;
-  config.max_sequence_length = 12;
-  return config;
-}
-
 // A model whose every element is different, so that no mix-up of names, order, transposition or
 // strides goes unseen.
 struct Example {
-  ModelConfig config = tiny_model();
+  ModelConfig config = test::export_model_config();
   ParameterTable table{config};
   std::vector<float> block = std::vector<float>(static_cast<std::size_t>(table.block_elements()));
   Example() {
@@ -172,32 +160,6 @@ TEST(KerasH5, RefusesWhatKerasLayersCannotExpress) {
   EXPECT_THROW(write("m.h5", rotary), ConfigError);
   EXPECT_THAT(*keras_h5_obstacle(rotary), HasSubstr("model.positions"));
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
-}
-
-// A Python that has h5py; empty if there is none.
-std::string python_with_h5py() {
-  for (const std::string python : {"python3", "/usr/bin/python3"}) {
-    if (std::system((python + " -c 'import h5py, numpy' >/dev/null 2>&1").c_str()) == 0) {
-      return python;
-    }
-  }
-  return {};
-}
-
-// Another reader's opinion: h5py, as a Python user would open the file.
-TEST(KerasH5, H5pyReadsIt) {
-  const std::string python = python_with_h5py();
-  if (python.empty()) {
-    GTEST_SKIP() << "python3-h5py is not installed";
-  }
-  const TempDir dir;
-  const Example example;
-  write_keras_h5(dir / "m.h5", example.config, example.table, example.block.data(), {});
-  const std::string command = fmt::format(
-      "{} {} {} {} {}", python, (test::data_dir() / "../support/check_keras_h5.py").string(),
-      (dir / "m.h5").string(), example.table.parameter_count(),
-      example.value("blocks.1.attn.k.kernel", 2, 3));
-  EXPECT_EQ(std::system(command.c_str()), 0) << command;
 }
 
 }  // namespace

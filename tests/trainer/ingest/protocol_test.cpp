@@ -7,20 +7,13 @@
 #include "trainer/snapshot/record.h"
 #include "trainer/snapshot/sanitize.h"
 
-namespace stemfabric {
+namespace stemfabric::test {
 namespace {
 
 namespace fs = std::filesystem;
-using test::http_request;
-using test::HttpClient;
-using test::HttpResponse;
-using test::Json;
-using test::numbered_snapshot;
-using test::snapshot_id;
-using test::studio_post;
 using ::testing::HasSubstr;
 
-class IngestProtocol : public test::IngestServer {};
+class IngestProtocol : public IngestServer {};
 
 TEST_F(IngestProtocol, TakesWhatTheStudioSends) {
   begin();
@@ -49,9 +42,9 @@ TEST_F(IngestProtocol, TakesWhatTheStudioSends) {
 TEST_F(IngestProtocol, UpperCaseIdIsTheSameSnapshot) {
   begin();
   std::string id = "abcdefab-0000-4000-8000-000000000001";
-  EXPECT_EQ(exchange(studio_post(test::control_with([&](Json& s) { s["id"] = id; }))).status, 200);
+  EXPECT_EQ(exchange(studio_post(control_with([&](Json& s) { s["id"] = id; }))).status, 200);
   id = "ABCDEFAB-0000-4000-8000-000000000001";
-  const auto answer = exchange(studio_post(test::control_with([&](Json& s) { s["id"] = id; })));
+  const auto answer = exchange(studio_post(control_with([&](Json& s) { s["id"] = id; })));
   EXPECT_EQ(Json::parse(answer.body)["count"], 1);
 }
 
@@ -99,6 +92,24 @@ TEST_F(IngestProtocol, KnowsItsOrigins) {
   EXPECT_EQ(exchange(http_request("POST", "/", {"Content-Type: text/plain"}, numbered_snapshot(2)))
                 .status,
             200);
+}
+
+TEST_F(IngestProtocol, AClientMaySendOnlySoMuch) {
+  collector_options_.client_rate = 2;
+  begin();
+  EXPECT_EQ(exchange(http_request("POST", "/", {"Content-Type: image/png"}, "{}")).status, 415);
+  EXPECT_EQ(exchange(studio_post(numbered_snapshot(1))).status, 200);
+  EXPECT_EQ(exchange(studio_post("{}")).status, 400);  // its body was read
+  const HttpResponse third = exchange(studio_post(numbered_snapshot(2)));
+  EXPECT_EQ(third.status, 429);
+  EXPECT_THAT(third.body, HasSubstr("at most 2 snapshots a minute are taken from one client"));
+  EXPECT_EQ(third.field("access-control-allow-origin"), "*");
+  const int wait = std::stoi(third.field("retry-after"));
+  EXPECT_GE(wait, 1);
+  EXPECT_LE(wait, 30);
+  EXPECT_EQ(store_->count(), 1);
+  EXPECT_THAT(exchange(http_request("GET", "/metrics", {})).body,
+              HasSubstr("stemfabric_ingest_limited_total 1\n"));
 }
 
 TEST_F(IngestProtocol, AsksForTheToken) {
@@ -213,8 +224,8 @@ TEST_F(IngestProtocol, MetricsSayWhatHappened) {
 // Every bad snapshot over HTTP: the verdict of the policy, its reason, and none of its text.
 TEST_F(IngestProtocol, BadSnapshotsAsThePolicySays) {
   begin();
-  const fs::path folder = test::data_dir() / "bad_snapshots";
-  const Json index = test::read_ordered_json(folder / "index.json");
+  const fs::path folder = data_dir() / "bad_snapshots";
+  const Json index = read_ordered_json(folder / "index.json");
   fs::create_directory(dir_ / "files");
   std::string everything;
   for (const Json& file : index["files"]) {
@@ -225,7 +236,7 @@ TEST_F(IngestProtocol, BadSnapshotsAsThePolicySays) {
     const HttpResponse answer = exchange(studio_post(text));
     EXPECT_EQ(answer.status, rejected ? 400 : 200) << answer.body;
     if (rejected) {
-      EXPECT_EQ(Json::parse(answer.body)["error"], test::parse(text).reason());
+      EXPECT_EQ(Json::parse(answer.body)["error"], parse(text).reason());
     }
     everything += answer.body;
     for (const Json& secret : file.value("must_not_leak", Json::array())) {
@@ -244,7 +255,7 @@ TEST_F(IngestProtocol, SanitizingTheStoreIsSanitizingTheFiles) {
   begin();
   std::string lines;
   for (const char* folder : {"snapshots", "bad_snapshots"}) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(test::data_dir() / folder)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(data_dir() / folder)) {
       const std::string text = read_text_file(entry.path());
       if (exchange(studio_post(text)).status == 200) {
         const bool bom = text.starts_with("\xEF\xBB\xBF");
@@ -265,9 +276,9 @@ TEST_F(IngestProtocol, SanitizingTheStoreIsSanitizingTheFiles) {
     return std::pair(summary, read_text_file(dir_ / "out.jsonl"));
   };
   const auto [from_files, file_records] = sanitize(dir_ / "files.jsonl");
-  const Json file_report = test::read_ordered_json(dir_ / "report.json");
+  const Json file_report = read_ordered_json(dir_ / "report.json");
   const auto [from_store, records] = sanitize(path());  // while the collector has it open
-  const Json report = test::read_ordered_json(dir_ / "report.json");
+  const Json report = read_ordered_json(dir_ / "report.json");
   EXPECT_EQ(records, file_records);
   EXPECT_EQ(from_store.counts, from_files.counts);
   EXPECT_EQ(from_store.last_sequence, store_->count());
@@ -288,7 +299,7 @@ TEST_F(IngestProtocol, SanitizingTheStoreIsSanitizingTheFiles) {
 // Records that something else has put into the store are refused, and named by their number.
 TEST_F(IngestProtocol, SanitizingAStoreChecksItsRecords) {
   std::string good;
-  append_record(test::parse(numbered_snapshot(2)).record, good);
+  append_record(parse(numbered_snapshot(2)).record, good);
   good.pop_back();
   {
     SnapshotStore store(path(), StoreAccess::kWrite);
@@ -303,7 +314,7 @@ TEST_F(IngestProtocol, SanitizingAStoreChecksItsRecords) {
       {.input = path(), .output = dir_ / "out.jsonl", .report = dir_ / "report.json"});
   EXPECT_EQ(summary.accepted(), 1);
   EXPECT_EQ(summary.count(Verdict::kReject), 3);
-  const Json files = test::read_ordered_json(dir_ / "report.json")["files"];
+  const Json files = read_ordered_json(dir_ / "report.json")["files"];
   ASSERT_EQ(files.size(), 4U);
   for (const auto& [index, reason] :
        {std::pair(0, "id: the record in the store has another one"),
@@ -317,4 +328,4 @@ TEST_F(IngestProtocol, SanitizingAStoreChecksItsRecords) {
 }
 
 }  // namespace
-}  // namespace stemfabric
+}  // namespace stemfabric::test

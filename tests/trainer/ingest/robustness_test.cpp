@@ -10,21 +10,14 @@
 #include "tests/support/wait_until.h"
 #include "tests/trainer/ingest/ingest_server.h"
 
-namespace stemfabric {
+namespace stemfabric::test {
 namespace {
 
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
-using test::http_request;
-using test::HttpClient;
-using test::HttpResponse;
-using test::Json;
-using test::numbered_snapshot;
-using test::studio_post;
-using test::wait_until;
 using ::testing::HasSubstr;
 
-class IngestRobustness : public test::IngestServer {};
+class IngestRobustness : public IngestServer {};
 
 TEST_F(IngestRobustness, PipelinedRequestsAreAnsweredInOrder) {
   begin();
@@ -38,7 +31,7 @@ TEST_F(IngestRobustness, PipelinedRequestsAreAnsweredInOrder) {
   for (int i = 0; i < 20; ++i) {
     const HttpResponse answer = client.receive();
     EXPECT_EQ(answer.status, i == 7 ? 400 : 200);
-    EXPECT_EQ(Json::parse(answer.body).value("id", ""), i == 7 ? "" : test::snapshot_id(i));
+    EXPECT_EQ(Json::parse(answer.body).value("id", ""), i == 7 ? "" : snapshot_id(i));
   }
   EXPECT_EQ(client.receive().status, 200);
   EXPECT_TRUE(client.ends());
@@ -177,7 +170,7 @@ TEST_F(IngestRobustness, FullDisk) {
   begin();
   EXPECT_EQ(exchange(studio_post(numbered_snapshot(1))).status, 200);
   {
-    const test::FileSizeLimit full(fs::file_size(path().string() + "-wal") + 100);
+    const FileSizeLimit full(fs::file_size(path().string() + "-wal") + 100);
     const HttpResponse refused = exchange(studio_post(numbered_snapshot(2)));
     EXPECT_EQ(refused.status, 503);
     EXPECT_EQ(refused.field("retry-after"), "2");
@@ -195,7 +188,7 @@ TEST_F(IngestRobustness, OldSnapshotsArePurgedWhileItRuns) {
   {
     SnapshotStore before(path(), StoreAccess::kWrite);
     before.insert(std::vector<StoredSnapshot>{
-        {.received = 1000, .id = test::snapshot_id(1), .repairs = "", .record = "old"}});
+        {.received = 1000, .id = snapshot_id(1), .repairs = "", .record = "old"}});
   }
   limits_.retain = std::chrono::hours(24);
   begin();
@@ -218,7 +211,7 @@ TEST_F(IngestRobustness, DamagedRequests) {
   int answered = 0;
   for (int round = 0; round < 300; ++round) {
     HttpClient client(port());
-    client.send(test::mutated(request, 1, round));
+    client.send(mutated(request, 1, round));
     client.finish();
     const HttpResponse answer = client.receive();
     answered += answer.status > 0 ? 1 : 0;
@@ -262,4 +255,4 @@ TEST_F(IngestRobustness, TheEndDoesNotWaitForEver) {
 }
 
 }  // namespace
-}  // namespace stemfabric
+}  // namespace stemfabric::test

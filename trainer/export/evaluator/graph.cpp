@@ -66,6 +66,26 @@ void add_binary(Operations& table, const std::string& name,
   };
 }
 
+Operations common_operations() {
+  Operations table;
+  add_unary(table, "Relu", relu);
+  add_unary(table, "Sigmoid", sigmoid);
+  add_unary(table, "Tanh", hyperbolic_tangent);
+  add_binary(table, "Sub", std::minus<>());
+  add_binary(table, "Mul", std::multiplies<>());
+  table["Identity"] = [](const Node& node, const Operands& in) {
+    check_count(node, in, 1, 1);
+    return *in[0];
+  };
+  return table;
+}
+
+void check_last_axis(const Sizes& axes, const Array& x, int64_t keep) {
+  if (axes.size() != 1 || axis_of(axes[0], x.shape.size()) + 1 != x.shape.size() || keep != 1) {
+    throw InputError("only reductions of the last axis that keep it are known");
+  }
+}
+
 namespace {
 
 class Execution {

@@ -45,6 +45,12 @@ void add_unary(Operations& table, const std::string& name, float (*f)(float));
 void add_binary(Operations& table, const std::string& name,
                 const std::function<float(float, float)>& f);
 
+// What both formats name and define alike: Relu, Sigmoid, Tanh, Sub, Mul, Identity.
+Operations common_operations();
+
+// Throws unless the axes are the last one alone, and it is kept.
+void check_last_axis(const Sizes& axes, const Array& x, int64_t keep);
+
 // The graph's outputs for these inputs. Intermediate results are dropped after their last use.
 // InputError that names the node where it fails: an unknown operation, an input that is not there,
 // shapes that do not fit.

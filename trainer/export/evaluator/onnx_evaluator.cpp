@@ -2,12 +2,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
 
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "trainer/export/evaluator/evaluators.h"
 #include "trainer/export/evaluator/graph.h"
+#include "trainer/export/evaluator/open_file.h"
 #include "trainer/export/protobuf.h"
 
 namespace stemfabric::evaluator {
@@ -301,25 +301,10 @@ Array shape_of(const Node& node, const Array& x) {
   return Array::of_integers({end - start}, Sizes(x.shape.begin() + start, x.shape.begin() + end));
 }
 
-void check_last_axis(const Sizes& axes, const Array& x, int64_t keep) {
-  if (axes.size() != 1 || axis_of(axes[0], x.shape.size()) + 1 != x.shape.size() || keep != 1) {
-    throw InputError("only reductions of the last axis that keep it are known");
-  }
-}
-
 Operations element_operations() {
-  Operations table;
-  add_unary(table, "Relu", relu);
-  add_unary(table, "Sigmoid", sigmoid);
-  add_unary(table, "Tanh", hyperbolic_tangent);
+  Operations table = common_operations();
   add_binary(table, "Add", std::plus<>());
-  add_binary(table, "Sub", std::minus<>());
-  add_binary(table, "Mul", std::multiplies<>());
   add_binary(table, "Div", std::divides<>());
-  table["Identity"] = [](const Node& node, const Operands& in) {
-    check_count(node, in, 1, 1);
-    return *in[0];
-  };
   return table;
 }
 
@@ -408,18 +393,8 @@ Evaluator open_onnx(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
                                file.bytes().size());
-  try {
-    const auto model = std::make_shared<const OnnxModel>(read_model(bytes));
-    return [model, path](const Array& features, const Array& mask) {
-      try {
-        return evaluate(*model, features, mask);
-      } catch (const InputError& error) {
-        throw InputError("{}: {}", path.string(), error.what());
-      }
-    };
-  } catch (const InputError& error) {
-    throw InputError("{}: {}", path.string(), error.what());
-  }
+  return open_file(
+      path.string(), [bytes] { return read_model(bytes); }, evaluate);
 }
 
 }  // namespace stemfabric::evaluator

@@ -2,7 +2,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -11,6 +10,7 @@
 #include "runtime/io/file.h"
 #include "trainer/export/evaluator/evaluators.h"
 #include "trainer/export/evaluator/graph.h"
+#include "trainer/export/evaluator/open_file.h"
 
 namespace stemfabric::evaluator {
 namespace {
@@ -301,33 +301,20 @@ Array strided(const Node& node, const Operands& in) {
   return slice(*in[0], begin, {end[0] - begin[0]});
 }
 
-void check_last_axis(const Node& node, const Operands& in) {
+void check_reduction(const Node& node, const Operands& in) {
   check_count(node, in, 2, 2);
-  const Sizes& axes = integers_of(*in[1]);
-  const std::size_t rank = in[0]->shape.size();
-  if (axes.size() != 1 || axis_of(axes[0], rank) + 1 != rank || node.integer_of("keep_dims") != 1) {
-    throw InputError("only reductions of the last axis that keep it are known");
-  }
+  check_last_axis(integers_of(*in[1]), *in[0], node.integer_of("keep_dims"));
 }
 
 float reciprocal_root(float x) { return 1.0F / std::sqrt(x); }
 float squared_difference(float a, float b) { return (a - b) * (a - b); }
 
 Operations element_operations() {
-  Operations table;
-  add_unary(table, "Relu", relu);
-  add_unary(table, "Sigmoid", sigmoid);
-  add_unary(table, "Tanh", hyperbolic_tangent);
+  Operations table = common_operations();
   add_unary(table, "Rsqrt", reciprocal_root);
   add_binary(table, "AddV2", std::plus<>());
-  add_binary(table, "Sub", std::minus<>());
-  add_binary(table, "Mul", std::multiplies<>());
   add_binary(table, "RealDiv", std::divides<>());
   add_binary(table, "SquaredDifference", squared_difference);
-  table["Identity"] = [](const Node& node, const Operands& in) {
-    check_count(node, in, 1, 1);
-    return *in[0];
-  };
   return table;
 }
 
@@ -337,15 +324,15 @@ void add_reductions(Operations& table) {
     return softmax(*in[0]);
   };
   table["Mean"] = [](const Node& node, const Operands& in) {
-    check_last_axis(node, in);
+    check_reduction(node, in);
     return mean(*in[0]);
   };
   table["Sum"] = [](const Node& node, const Operands& in) {
-    check_last_axis(node, in);
+    check_reduction(node, in);
     return reduce(*in[0], std::plus<>());
   };
   table["Max"] = [](const Node& node, const Operands& in) {
-    check_last_axis(node, in);
+    check_reduction(node, in);
     return reduce(*in[0], larger);
   };
   table["MatMul"] = [](const Node& node, const Operands& in) {
@@ -462,21 +449,14 @@ StemOutputs evaluate(const TfjsModel& model, const Array& features, const Array&
 }  // namespace
 
 Evaluator open_tfjs(const std::filesystem::path& folder) {
-  const std::string file = (folder / "model.json").string();
-  try {
-    const auto model = std::make_shared<const TfjsModel>(read_model(folder));
-    return [model, file](const Array& features, const Array& mask) {
-      try {
-        return evaluate(*model, features, mask);
-      } catch (const InputError& error) {
-        throw InputError("{}: {}", file, error.what());
-      }
-    };
-  } catch (const InputError& error) {
-    throw InputError("{}: {}", file, error.what());
-  } catch (const Json::exception& error) {
-    throw InputError("{}: is no graph model: {}", file, error.what());
-  }
+  const auto read = [folder] {
+    try {
+      return read_model(folder);
+    } catch (const Json::exception& error) {
+      throw InputError("is no graph model: {}", error.what());
+    }
+  };
+  return open_file((folder / "model.json").string(), read, evaluate);
 }
 
 }  // namespace stemfabric::evaluator

@@ -3,13 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/check.h"
 #include "runtime/io/hdf5.h"
 #include "runtime/io/safetensors.h"
-#include "trainer/export/evaluator/evaluators.h"
+#include "trainer/export/evaluator/open_file.h"
 #include "trainer/stems.h"
 
 namespace stemfabric::evaluator {
@@ -304,36 +303,26 @@ Formula read_safetensors(const std::filesystem::path& path) {
   return model;
 }
 
-Evaluator evaluator_of(const std::filesystem::path& path,
+Evaluator open_formula(const std::filesystem::path& path,
                        Formula (*read)(const std::filesystem::path&)) {
-  try {
-    const auto model = std::make_shared<const Formula>(read(path));
-    return [model, path](const Array& features, const Array& mask) {
-      try {
-        return evaluate(*model, features, mask);
-      } catch (const InputError& error) {
-        throw InputError("{}: {}", path.string(), error.what());
-      }
-    };
-  } catch (const InputError& error) {
-    const std::string_view text = error.what();
-    if (text.starts_with(path.string())) {
-      throw;  // of the reader, which names the file
+  const auto formula = [&] {
+    try {
+      return read(path);
+    } catch (const Json::exception& error) {
+      throw InputError("its configuration cannot be read: {}", error.what());
     }
-    throw InputError("{}: {}", path.string(), text);
-  } catch (const Json::exception& error) {
-    throw InputError("{}: its configuration cannot be read: {}", path.string(), error.what());
-  }
+  };
+  return open_file(path.string(), formula, evaluate);
 }
 
 }  // namespace
 
 Evaluator open_keras_h5(const std::filesystem::path& path) {
-  return evaluator_of(path, read_keras_h5);
+  return open_formula(path, read_keras_h5);
 }
 
 Evaluator open_weights(const std::filesystem::path& path) {
-  return evaluator_of(path, read_safetensors);
+  return open_formula(path, read_safetensors);
 }
 
 }  // namespace stemfabric::evaluator
