@@ -138,9 +138,8 @@ TEST_F(Slurm, TheTableOfASweepSaysWhatBecameOfEachTrial) {
   EXPECT_THAT(again.out, HasSubstr("running or in the queue"));
   const fs::path checkpoints = folder_ / "sweep" / "trial-003" / "checkpoints";
   ASSERT_TRUE(wait_for([&] {
-    return says("sweep/results.md", "| done ") &&
-           says("sweep/results.md", "| failed ") && fs::exists(checkpoints) &&
-           !list_checkpoints(checkpoints).empty();
+    return says("sweep/results.md", "| done ") && says("sweep/results.md", "| failed ") &&
+           fs::exists(checkpoints) && !list_checkpoints(checkpoints).empty();
   })) << read_text_file(folder_ / "sweep" / "results.md");
   EXPECT_TRUE(says("sweep/results.md", "nowhere.safetensors"));
   const std::string job =
