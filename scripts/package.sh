@@ -2,7 +2,7 @@
 # Makes the relocatable package: the program, the tests and benchmarks of its kernels, and all that they
 # need but the C and C++ libraries, so that it runs on any x86-64 Linux with glibc 2.36 and GCC 12's
 # libstdc++ or newer: no Debian packages, no network, no build. GPUs need their driver and cuBLASLt of
-# CUDA 13 (a toolkit, or the libraries that come with PyTorch); the CPU needs neither.
+# CUDA 13 (a toolkit, or the libraries that come with PyTorch), several ranks on GPUs NCCL; the CPU needs none.
 #   scripts/package.sh [OUTPUT_DIR]     default: build/package
 # Makes OUTPUT_DIR/stemfabric-VERSION-REVISION/ and the same as .tar.xz. JOBS=N limits the build.
 set -euo pipefail

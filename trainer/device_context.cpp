@@ -8,8 +8,12 @@ namespace stemfabric {
 
 ExecutionContext device_context(const std::string& device, const std::string& key,
                                 int64_t threads) {
-  const Device chosen =
-      device == "cpu" ? Device{} : choose_device(device, key, survey_devices()).device;
+  return device_context(
+      device == "cpu" ? Device{} : choose_device(device, key, survey_devices()).device, key,
+      threads);
+}
+
+ExecutionContext device_context(const Device& chosen, const std::string& key, int64_t threads) {
   if (chosen.kind == DeviceKind::kCuda) {
     log_warning(
         "{} is {}: the CUDA path of this version passes its tests on an emulator, but has not been "

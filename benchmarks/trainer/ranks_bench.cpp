@@ -144,8 +144,8 @@ void training_steps(Collectives& ranks, const Options& o, int64_t batch_size, co
                       model.parameters().decayed_elements());
   SnapshotObjective objective(ctx);
   SnapshotStage stage(ctx, std::vector<double>(kStemCount, 1.0));
-  TrainStep step(ctx, {.seed = 1, .ranks = &ranks, .bucket_bytes = bucket_bytes}, model, optimizer,
-                 nullptr, objective, stage);
+  TrainStep step(ctx, {.seed = 1, .ranks = &ranks, .gradients = {.bucket_bytes = bucket_bytes}},
+                 model, optimizer, nullptr, objective, stage);
   Batch batch(batch_size, o.tokens, config.input_dim, config.output_dim);
   fill(batch, batch_size);
   batch.first_in_step = batch_size * ranks.rank();

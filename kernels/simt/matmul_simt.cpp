@@ -41,7 +41,7 @@ void multiply(const MatmulArgs& args, bool fuse) {
     gemm_args.b_column_sum = args.b_column_sum;
   }
   // Scratch of these products is not what a GPU would need: it is none of the device's.
-  static const ExecutionContext host({.threads = 1});
+  thread_local const ExecutionContext host({.threads = 1});
   if (gemm_args.b_column_sum != nullptr) {
     std::fill_n(gemm_args.b_column_sum, gemm_args.n, 0.0f);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <utility>
 
@@ -12,15 +13,22 @@
 namespace stemfabric::simt {
 namespace {
 
-// Never destroyed: queues may outlive every other static object. Work may wait for work of another
-// queue, so whoever runs any holds the lock of all.
+// Never destroyed: queues may outlive every other static object.
 struct Registry {
-  std::recursive_mutex mutex;
+  std::mutex mutex;
   std::vector<Queue*> queues;
 };
 Registry& registry() {
   static auto* const registry = new Registry;
   return *registry;
+}
+
+std::vector<Queue*> queues_of_this_thread() {
+  const std::lock_guard lock(registry().mutex);
+  std::vector<Queue*> mine;
+  std::ranges::copy_if(registry().queues, std::back_inserter(mine),
+                       [](const Queue* queue) { return queue->belongs_to_this_thread(); });
+  return mine;
 }
 
 // Work that is queued and failures that were not thrown yet, of all queues: tests ask before every
@@ -47,52 +55,104 @@ Queue& Queue::of(const Stream& stream) {
   return *queue;
 }
 
-void Queue::push(Work work) {
-  const std::lock_guard lock(registry().mutex);
-  if (captured_) {
-    captured_->push_back(std::move(work));
+void Queue::push(const Work& work) {
+  push_attempt([work] {
+    work();
+    return true;
+  });
+}
+
+void Queue::push_attempt(Attempt attempt) {
+  if (capture_) {
+    capture_piece([queue = shared_from_this(), attempt = std::move(attempt)] {
+      queue->push_attempt(attempt);
+    });
     return;
   }
-  work_.push_back(std::move(work));
+  work_.push_back(std::move(attempt));
   ++pending;
 }
 
+void Queue::follow(Queue& other) {
+  if (!capture_) {
+    capture_ = other.capture_;
+  }
+  SF_CHECK(capture_ == other.capture_, "captured work would follow work that is not captured");
+  if (capture_) {
+    capture_->members.insert(this);
+    capture_piece([queue = shared_from_this(), followed = other.shared_from_this()] {
+      queue->follow(*followed);
+    });
+    capture_->unjoined.erase(&other);
+    return;
+  }
+  push_attempt([followed = other.shared_from_this(), place = other.end()] {
+    return followed->advance(place);
+  });
+}
+
+void Queue::capture_piece(std::function<void()> piece) {
+  capture_->work.push_back(std::move(piece));
+  if (this != capture_->origin) {
+    capture_->unjoined.insert(this);
+  }
+}
+
 void Queue::begin_capture() {
-  const std::lock_guard lock(registry().mutex);
-  SF_CHECK(!captured_, "work is captured already");
-  captured_.emplace();
+  SF_CHECK(!capture_, "work is captured already");
+  capture_ = std::make_shared<Capture>();
+  capture_->origin = this;
+  capture_->members = {this};
 }
 
-std::vector<Queue::Work> Queue::end_capture() {
-  const std::lock_guard lock(registry().mutex);
-  SF_CHECK(captured_.has_value(), "no work is captured");
-  std::vector<Work> captured = std::move(*captured_);
-  captured_.reset();
-  return captured;
+Queue::Captured Queue::end_capture() {
+  SF_CHECK(capture_ && capture_->origin == this, "no work is captured");
+  const std::shared_ptr<Capture> capture = capture_;
+  abandon_capture();
+  SF_CHECK(capture->unjoined.empty(), "work of another stream was captured and not followed");
+  return std::move(capture->work);
 }
 
-void Queue::run_until(int64_t place) {
-  const std::lock_guard lock(registry().mutex);
+void Queue::abandon_capture() {
+  for (Queue* member : std::exchange(capture_->members, {})) {
+    member->capture_.reset();
+  }
+}
+
+bool Queue::advance(int64_t place) {
   if (failure_) {
     drop_rest();
     --pending;
     std::rethrow_exception(std::exchange(failure_, nullptr));
   }
   if (begin_ >= place) {
-    return;
+    return true;
   }
   const DeviceWork device_work;
   while (begin_ < place) {
-    const Work work = std::move(work_.front());
+    Attempt attempt = std::move(work_.front());
     work_.pop_front();
     ++begin_;
     --pending;
     try {
-      work();
+      if (attempt()) {
+        continue;
+      }
     } catch (...) {
       drop_rest();
       throw;
     }
+    work_.push_front(std::move(attempt));
+    --begin_;
+    ++pending;
+    return false;
+  }
+  return true;
+}
+
+void Queue::run_until(int64_t place) {
+  while (!advance(place)) {
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
 }
 
@@ -112,16 +172,15 @@ void Queue::run_or_keep_failure() noexcept {
 }
 
 bool any_queue_captures() {
-  const std::lock_guard lock(registry().mutex);
-  return std::ranges::any_of(registry().queues, [](const Queue* q) { return q->captures(); });
+  return std::ranges::any_of(queues_of_this_thread(),
+                             [](const Queue* queue) { return queue->captures(); });
 }
 
 void finish_all_queues() {
   if (pending == 0) {
     return;
   }
-  const std::lock_guard lock(registry().mutex);
-  for (Queue* queue : registry().queues) {
+  for (Queue* queue : queues_of_this_thread()) {
     queue->run();
   }
 }
@@ -130,8 +189,7 @@ void finish_all_queues_later() noexcept {
   if (pending == 0) {
     return;
   }
-  const std::lock_guard lock(registry().mutex);
-  for (Queue* queue : registry().queues) {
+  for (Queue* queue : queues_of_this_thread()) {
     queue->run_or_keep_failure();
   }
 }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "runtime/core/bf16.h"
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/memory/buffer.h"
@@ -48,6 +49,19 @@ void add(void* sum, const void* part, int64_t elements, DType type) {
   }
 }
 
+// sum = Σ over ranks of parts, which follow each other, rounded once.
+void add_bf16(void* sum, const void* parts, int64_t ranks, int64_t elements) {
+  auto* to = static_cast<Bf16*>(sum);
+  const auto* from = static_cast<const Bf16*>(parts);
+  for (int64_t i = 0; i < elements; ++i) {
+    float total = 0;
+    for (int64_t r = 0; r < ranks; ++r) {
+      total += from_bf16(from[r * elements + i]);
+    }
+    to[i] = to_bf16(total);
+  }
+}
+
 int64_t total(std::span<const int64_t> bytes) {
   int64_t sum = 0;
   for (const int64_t n : bytes) {
@@ -73,76 +87,17 @@ class Collectives::Operation {
   const std::string& what() const { return what_; }
 
   bool test() {
-    try {
-      done_ = done_ || ranks_.transport_->test(request_);
-    } catch (const CollectiveError& error) {
-      throw CollectiveError("rank {} of {}, in the collective '{}': {}", ranks_.rank_, ranks_.size_,
-                            what_, error.what());
-    }
-    return done_;
+    return ranks_.ask([this] { return test_transport(); }, [this] { return what_; });
   }
-
   void wait() {
-    wait_in_time();
-    // Takes what late waiters told meanwhile, so that it does not pile up in the transport.
-    ranks_.transport_->heard(ranks_.rank_);
+    ranks_.wait_until(
+        sequence_, [this] { return test_transport(); }, [this] { return what_; });
   }
 
  private:
-  void wait_in_time() {
-    const auto begin = Clock::now();
-    std::optional<Clock::time_point> stopped;
-    bool told = false;
-    bool noticed = false;
-    for (int turn = 0; !test(); ++turn) {
-      if (turn < kYields) {
-        std::this_thread::yield();
-        continue;
-      }
-      std::this_thread::sleep_for(kNap);
-      const auto now = Clock::now();
-      const double waited = std::chrono::duration<double>(now - begin).count();
-      if (!told && now - begin > std::min<Clock::duration>(kPatience, limit() / 2)) {
-        ranks_.transport_->tell(sequence_);
-        told = true;
-      }
-      if (waited > ranks_.options_.timeout_s) {
-        throw CollectiveError(
-            "rank {} of {} waited {:.4g} s (distributed.timeout_s) in the collective '{}' for {}; "
-            "the last checkpoint is whole, the same command goes on from it",
-            ranks_.rank_, ranks_.size_, ranks_.options_.timeout_s, what_,
-            late(", which died or hangs", ", which died or hang"));
-      }
-      if (!noticed && ranks_.options_.interrupted && ranks_.options_.interrupted()) {
-        stopped = stopped.value_or(now);
-        if (now - *stopped > kNotice) {
-          log_warning("told to end while rank {} waits in the collective '{}' for {}", ranks_.rank_,
-                      what_, late("", ""));
-          noticed = true;
-        }
-      }
-    }
-  }
-
-  Clock::duration limit() const {
-    return std::chrono::duration_cast<Clock::duration>(
-        std::chrono::duration<double>(ranks_.options_.timeout_s));
-  }
-  // The ranks that have not said that they wait for this operation or a later one, and what that
-  // means for one or for several.
-  std::string late(const char* of_one, const char* of_several) const {
-    std::string names;
-    int count = 0;
-    for (int r = 0; r < ranks_.size_; ++r) {
-      if (r != ranks_.rank_ && ranks_.transport_->heard(r) < sequence_) {
-        names += fmt::format("{}{}", count++ == 0 ? "" : ", ", r);
-      }
-    }
-    if (count == 0) {
-      return "messages, though every rank waits too: the network between them does not deliver";
-    }
-    return count == 1 ? fmt::format("rank {}{}", names, of_one)
-                      : fmt::format("ranks {}{}", names, of_several);
+  bool test_transport() {
+    done_ = done_ || ranks_.transport_->test(request_);
+    return done_;
   }
 
   Collectives& ranks_;
@@ -151,6 +106,72 @@ class Collectives::Operation {
   std::string what_;
   bool done_ = false;
 };
+
+bool Collectives::ask(const std::function<bool()>& done,
+                      const std::function<std::string()>& what) const {
+  try {
+    return done();
+  } catch (const CollectiveError& error) {
+    throw CollectiveError("rank {} of {}, in the collective '{}': {}", rank_, size_, what(),
+                          error.what());
+  }
+}
+
+std::string Collectives::late(int64_t place, const char* of_one, const char* of_several) const {
+  std::string names;
+  int count = 0;
+  for (int r = 0; r < size_; ++r) {
+    if (r != rank_ && transport_->heard(r) < place) {
+      names += fmt::format("{}{}", count++ == 0 ? "" : ", ", r);
+    }
+  }
+  if (count == 0) {
+    return "messages, though every rank waits too: the network between them does not deliver";
+  }
+  return count == 1 ? fmt::format("rank {}{}", names, of_one)
+                    : fmt::format("ranks {}{}", names, of_several);
+}
+
+void Collectives::wait_until(int64_t place, const std::function<bool()>& done,
+                             const std::function<std::string()>& what) {
+  const auto limit = std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double>(options_.timeout_s));
+  const auto begin = Clock::now();
+  std::optional<Clock::time_point> stopped;
+  bool told = alone();
+  bool noticed = false;
+  for (int turn = 0; !ask(done, what); ++turn) {
+    if (turn < kYields) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::this_thread::sleep_for(kNap);
+    const auto now = Clock::now();
+    if (!told && now - begin > std::min<Clock::duration>(kPatience, limit / 2)) {
+      transport_->tell(place);
+      told = true;
+    }
+    if (now - begin > limit) {
+      throw CollectiveError(
+          "rank {} of {} waited {:.4g} s (distributed.timeout_s) in the collective '{}' for {}; "
+          "the last checkpoint is whole, the same command goes on from it",
+          rank_, size_, options_.timeout_s, what(),
+          late(place, ", which died or hangs", ", which died or hang"));
+    }
+    if (!noticed && options_.interrupted && options_.interrupted()) {
+      stopped = stopped.value_or(now);
+      if (now - *stopped > kNotice) {
+        log_warning("told to end while rank {} waits in the collective '{}' for {}", rank_, what(),
+                    late(place, "", ""));
+        noticed = true;
+      }
+    }
+  }
+  if (!alone()) {
+    // Takes what late waiters told meanwhile, so that it does not pile up in the transport.
+    transport_->heard(rank_);
+  }
+}
 
 // In the transport's order.
 class Collectives::Sum final : public Pending {
@@ -207,11 +228,13 @@ class Collectives::OrderedSum final : public Pending {
   void add_parts() {
     const auto* parts = static_cast<const std::byte*>(parts_.data());
     const int64_t elements = my_bytes() / static_cast<int64_t>(dtype_size(data_.dtype()));
-    if (elements > 0) {
+    if (data_.dtype() == DType::kBF16) {
+      add_bf16(mine_, parts, ranks_.size_, elements);
+    } else if (elements > 0) {
       std::memcpy(mine_, parts, static_cast<std::size_t>(my_bytes()));
-    }
-    for (int r = 1; r < ranks_.size_; ++r) {
-      add(mine_, parts + r * my_bytes(), elements, data_.dtype());
+      for (int r = 1; r < ranks_.size_; ++r) {
+        add(mine_, parts + r * my_bytes(), elements, data_.dtype());
+      }
     }
     parts_ = Buffer();
     ranks_.first_halves_.pop_front();
@@ -267,7 +290,7 @@ std::unique_ptr<Collectives::Pending> Collectives::start_all_reduce(const Tensor
   if (alone() || data.elements() == 0) {
     return std::make_unique<Done>();
   }
-  if (options_.ordered) {
+  if (options_.ordered || data.dtype() == DType::kBF16) {  // of which MPI knows no sum
     return std::make_unique<OrderedSum>(*this, data, std::move(what));
   }
   return std::make_unique<Sum>(*this, data, std::move(what));

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "runtime/collectives/transport.h"
+#include "runtime/core/check.h"
 #include "runtime/core/tensor_view.h"
 
 namespace stemfabric {
@@ -30,6 +31,9 @@ class Collectives {
     // Whether this process was asked to end and the ranks have not agreed to it yet; said in the
     // log with the collective if it comes while it waits. May be empty.
     std::function<bool()> interrupted;
+    // Called when sums on devices have failed, before anything is undone: memory of a device where
+    // a sum never ends cannot be given back, so the process may have to end here. May be empty.
+    std::function<void(const Error&)> devices_failed;
     // Longer broadcasts, and the trainer's sums of gradients, go in parts of at most this size: MPI
     // counts in int.
     int64_t most_bytes = int64_t{1} << 30;
@@ -56,8 +60,9 @@ class Collectives {
     virtual bool test() = 0;  // goes on with it as far as it goes without waiting; true: done
     virtual void wait() = 0;  // until it is done; CollectiveError
   };
-  // data = Σ over ranks of data, the same bits on every rank. Contiguous host memory of f32, f64 or
-  // i64, which must be left alone until the sum is done. Starting waits for nothing.
+  // data = Σ over ranks of data, the same bits on every rank. Contiguous host memory of f32, f64,
+  // i64 or bf16, which must be left alone until the sum is done. Starting waits for nothing. Sums
+  // of bf16 are always added in the order of the ranks, in float32, and rounded once.
   [[nodiscard]] std::unique_ptr<Pending> start_all_reduce(const TensorView& data, std::string what);
   void all_reduce(const TensorView& data, const std::string& what);
   void all_reduce(std::span<double> data, const std::string& what);
@@ -70,11 +75,24 @@ class Collectives {
   std::vector<std::string> all_gather(const std::string& mine, const std::string& what);
   void barrier(const std::string& what);
 
+  // Of what the ranks do together on another way than this, such as sums of their devices: its
+  // place among the collectives, which all ranks must take at the same point.
+  int64_t mark() { return next(); }
+  // Waits until done() says so, with the time limit and the errors of a collective: the ranks that
+  // did not come to `place` are named, and what() is asked what they miss. CollectiveErrors of
+  // done() are told with rank and collective.
+  void wait_until(int64_t place, const std::function<bool()>& done,
+                  const std::function<std::string()>& what);
+
  private:
   class Operation;
   class Sum;
   class OrderedSum;
   int64_t next() { return started_++; }
+  bool ask(const std::function<bool()>& done, const std::function<std::string()>& what) const;
+  // The ranks that have not said that they wait for this place or a later one, and what that means
+  // for one or for several.
+  std::string late(int64_t place, const char* of_one, const char* of_several) const;
   // Bytes of each rank's share of so many elements: as equal as whole elements allow.
   std::vector<int64_t> segments(int64_t elements, std::size_t element_bytes) const;
   // Waits for an operation that is not a sum; no sum may be under way.

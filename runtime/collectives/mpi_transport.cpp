@@ -36,8 +36,12 @@ int number(const char* name, int least) {
   return value;
 }
 
-RankEnvironment from(const char* launcher, const char* size, const char* rank) {
-  RankEnvironment found{.size = number(size, 1), .rank = number(rank, 0), .launcher = launcher};
+RankEnvironment from(const char* launcher, const char* size, const char* rank,
+                     const char* local_rank) {
+  RankEnvironment found{.size = number(size, 1),
+                        .rank = number(rank, 0),
+                        .local_rank = variable(local_rank).empty() ? 0 : number(local_rank, 0),
+                        .launcher = launcher};
   found.variables = fmt::format("{}={} {}={}", size, found.size, rank, found.rank);
   if (found.rank >= found.size) {
     throw DeviceError("{}: there is no such rank; start the ranks with mpirun or srun",
@@ -202,10 +206,11 @@ const MpiFunctions& load_module(const RankEnvironment& environment) {
 
 RankEnvironment rank_environment() {
   if (!variable("OMPI_COMM_WORLD_SIZE").empty()) {
-    return from("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK");
+    return from("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK",
+                "OMPI_COMM_WORLD_LOCAL_RANK");
   }
   if (!variable("SLURM_STEP_ID").empty() && !variable("SLURM_STEP_NUM_TASKS").empty()) {
-    return from("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID");
+    return from("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID");
   }
   return {};
 }

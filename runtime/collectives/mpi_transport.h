@@ -12,12 +12,13 @@ namespace stemfabric {
 struct RankEnvironment {
   int size = 1;           // processes that were started together
   int rank = 0;           // of this one
+  int local_rank = 0;     // its number among those on its machine
   std::string launcher;   // "mpirun", "srun"; empty: started alone
   std::string variables;  // that say so: "OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0"
 };
-// Reads OMPI_COMM_WORLD_SIZE and _RANK (Open MPI's mpirun), and SLURM_STEP_NUM_TASKS and
-// SLURM_PROCID with SLURM_STEP_ID (srun; the batch script itself is no step). DeviceError if they
-// contradict themselves.
+// Reads OMPI_COMM_WORLD_SIZE, _RANK and _LOCAL_RANK (Open MPI's mpirun), and SLURM_STEP_NUM_TASKS,
+// SLURM_PROCID and SLURM_LOCALID with SLURM_STEP_ID (srun; the batch script itself is no step).
+// DeviceError if they contradict themselves.
 RankEnvironment rank_environment();
 
 // Null where the environment says that this process is alone: MPI is neither loaded nor

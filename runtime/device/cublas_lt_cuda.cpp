@@ -5,37 +5,23 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
-#include <cstdlib>
 #include <string>
 
 #include "runtime/core/check.h"
+#include "runtime/device/cuda_library.h"
 
 namespace {
 
-// As the system finds it (LD_LIBRARY_PATH, /etc/ld.so.cache), then where toolkits put it.
 void* load_library() {
   const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library != nullptr) {
-    return library;
-  }
-  const std::string reason = dlerror();
-  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
-    const char* home = std::getenv(variable);
-    if (home != nullptr && library == nullptr) {
-      library = dlopen(fmt::format("{}/lib64/{}", home, name).c_str(), RTLD_NOW | RTLD_LOCAL);
-    }
-  }
-  if (library == nullptr) {
-    library = dlopen(("/usr/local/cuda/lib64/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
-  }
-  if (library == nullptr) {
+  const stemfabric::cuda::OpenedLibrary opened = stemfabric::cuda::open_library(name);
+  if (opened.handle == nullptr) {
     throw stemfabric::DeviceError(
         "matrix products on a GPU need cuBLASLt, which could not be loaded ({}); install CUDA {}'s "
         "libcublas, or put the folder of {} on LD_LIBRARY_PATH",
-        reason, CUBLAS_VER_MAJOR, name);
+        opened.reason, CUBLAS_VER_MAJOR, name);
   }
-  return library;
+  return opened.handle;
 }
 
 void* find_function(const char* name) {

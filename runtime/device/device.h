@@ -22,6 +22,7 @@ struct DeviceInfo {
   std::string capability;    // SIMD level of a CPU, "9.0" of a GPU
   int64_t memory_bytes = 0;  // total
   int processors = 0;        // cores this process may use, or SMs
+  std::string id;            // of a GPU: tells it from every other
 };
 
 DeviceInfo cpu_info();  // asks no GPU's driver

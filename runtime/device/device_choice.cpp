@@ -20,24 +20,36 @@ DeviceSurvey survey_devices() {
 }
 
 DeviceInfo choose_device(const std::string& wanted, const std::string& key,
-                         const DeviceSurvey& survey) {
+                         const DeviceSurvey& survey, int local_rank) {
   SF_CHECK(!survey.devices.empty() && survey.devices.front().device == Device{},
            "a survey of devices without the CPU");
   if (wanted == "cpu") {
     return survey.devices.front();
   }
   std::string reasons;
+  std::vector<DeviceInfo> usable;
   for (const DeviceInfo& info : survey.devices) {
     if (info.device.kind != DeviceKind::kCuda) {
       continue;
     }
     if (capability_of(info) >= survey.least_capability) {
-      return info;
+      usable.push_back(info);
+      continue;
     }
     reasons += fmt::format(
         "{}{} ({}) has compute capability {}, and the kernels of this build need {:.1f} or higher",
         reasons.empty() ? "" : "; ", info.device.to_string(), info.name, info.capability,
         survey.least_capability);
+  }
+  if (usable.size() > 1 && static_cast<std::size_t>(local_rank) >= usable.size()) {
+    throw DeviceError(
+        "{}: {} takes a GPU for each rank, but {} ranks or more were started on this machine, "
+        "which "
+        "has {} that can be used; start fewer there, or use cpu",
+        key, wanted, local_rank + 1, usable.size());
+  }
+  if (!usable.empty()) {
+    return usable[usable.size() == 1 ? 0 : static_cast<std::size_t>(local_rank)];
   }
   if (wanted == "auto") {
     return survey.devices.front();

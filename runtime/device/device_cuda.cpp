@@ -15,11 +15,22 @@ namespace {
 
 class CudaEvent final : public Event {
  public:
-  CudaEvent() { SF_CUDA_CHECK(cudaEventCreate(&event_)); }
+  explicit CudaEvent(unsigned flags = cudaEventDefault) {
+    SF_CUDA_CHECK(cudaEventCreateWithFlags(&event_, flags));
+  }
   ~CudaEvent() override { cudaEventDestroy(event_); }
   CudaEvent(const CudaEvent&) = delete;
   CudaEvent& operator=(const CudaEvent&) = delete;
   void synchronize() override { SF_CUDA_CHECK(cudaEventSynchronize(event_)); }
+  bool done() override {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) {
+      cudaGetLastError();  // no error: it must not be found by the next who asks
+      return false;
+    }
+    SF_CUDA_CHECK(status);
+    return true;
+  }
   double seconds_since(const Event& earlier) const override {
     float milliseconds = 0;
     SF_CUDA_CHECK(cudaEventElapsedTime(&milliseconds,
@@ -71,6 +82,14 @@ class CudaStream final : public Stream {
   }
   void wait(const Event& event) override {
     SF_CUDA_CHECK(cudaStreamWaitEvent(stream_, dynamic_cast<const CudaEvent&>(event).event(), 0));
+  }
+  void follow(Stream& other) override {
+    const CudaEvent event(cudaEventDisableTiming);
+    SF_CUDA_CHECK(cudaEventRecord(event.event(), static_cast<cudaStream_t>(other.native())));
+    SF_CUDA_CHECK(cudaStreamWaitEvent(stream_, event.event(), 0));
+  }
+  std::unique_ptr<Stream> another() const override {
+    return std::make_unique<CudaStream>(device().index);
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
     SF_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_));
@@ -157,6 +176,18 @@ void check(int status, const char* expression, const char* file, int line) {
   }
 }
 
+namespace {
+
+std::string hex(const cudaUUID_t& uuid) {
+  std::string text;
+  for (const char byte : uuid.bytes) {
+    text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  }
+  return text;
+}
+
+}  // namespace
+
 void append_devices(std::vector<DeviceInfo>& devices) {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
@@ -172,7 +203,8 @@ void append_devices(std::vector<DeviceInfo>& devices) {
                        .name = properties.name,
                        .capability = fmt::format("{}.{}", properties.major, properties.minor),
                        .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
-                       .processors = properties.multiProcessorCount});
+                       .processors = properties.multiProcessorCount,
+                       .id = hex(properties.uuid)});
   }
 }
 

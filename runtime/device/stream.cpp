@@ -12,6 +12,7 @@ namespace {
 class CpuEvent final : public Event {
  public:
   void synchronize() override {}
+  bool done() override { return true; }
   double seconds_since(const Event& earlier) const override {
     return std::chrono::duration<double>(time_ - dynamic_cast<const CpuEvent&>(earlier).time_)
         .count();
@@ -27,6 +28,8 @@ class CpuStream final : public Stream {
   void synchronize() override {}
   std::unique_ptr<Event> record() override { return std::make_unique<CpuEvent>(); }
   void wait(const Event& /*event*/) override {}
+  void follow(Stream& /*other*/) override {}
+  std::unique_ptr<Stream> another() const override { return std::make_unique<CpuStream>(); }
   void copy(void* to, const void* from, std::size_t bytes) override {
     std::memmove(to, from, bytes);
   }

@@ -70,14 +70,14 @@ endif()
 
 set(STEMFABRIC_HAVE_NCCL OFF)
 if(STEMFABRIC_HAVE_CUDA AND NOT STEMFABRIC_NCCL STREQUAL OFF)
+  # Only the header: the library is loaded when ranks have GPUs (runtime/collectives).
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
-  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+  if(NCCL_INCLUDE_DIR)
     set(STEMFABRIC_HAVE_NCCL ON)
   endif()
 endif()
 if(STEMFABRIC_NCCL STREQUAL ON AND NOT STEMFABRIC_HAVE_NCCL)
-  message(FATAL_ERROR "STEMFABRIC_NCCL=ON, but nccl.h or libnccl was not found (it needs CUDA too).")
+  message(FATAL_ERROR "STEMFABRIC_NCCL=ON, but nccl.h was not found (it needs CUDA too).")
 endif()
 
 set(STEMFABRIC_HAVE_MPI OFF)

@@ -109,7 +109,7 @@ def make_plan(programs, raw, work, quick, python=sys.executable):
         Step("doctor", "what this build can do here", [programs["stemfabric"], "doctor", "--json"], 30),
         gtest("kernels_cuda_tests", "every op against its float64 oracle", programs, raw, 90 if quick else 240),
         gtest("trainer_cuda_tests", "the model's golden values and gradients", programs, raw, 60 if quick else 180),
-        gtest("runtime_tests", "files, memory, device choice", programs, raw, 60),
+        gtest("runtime_tests", "files, memory, device choice, sums of one rank by NCCL", programs, raw, 60),
         *training(programs, work, quick),
         *cuda,
         Step("kernels", "every kernel, verified and timed", [

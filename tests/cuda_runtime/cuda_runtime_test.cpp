@@ -154,6 +154,57 @@ TEST_F(CudaRuntime, StreamsWorkInOrderAndWaitForEachOther) {
   EXPECT_DOUBLE_EQ(filled->seconds_since(*copied), 1e-3);
 }
 
+TEST_F(CudaRuntime, AnEventIsDoneWhenTheWorkBeforeItIs) {
+  int from = 5, to = 0, later = 0;
+  stream_->copy(&later, &from, sizeof from);
+  stream_->copy(&to, &from, sizeof from);
+  const std::unique_ptr<Event> event = stream_->record();
+  EXPECT_FALSE(event->done());
+  EXPECT_EQ(to, 0);
+  EXPECT_TRUE(event->done());
+  EXPECT_EQ(to, 5);
+  static const char kernel = 0;
+  host_cuda().faulty_kernel = &kernel;
+  launch("faulty_kernel", &kernel);
+  const std::unique_ptr<Event> never = stream_->record();
+  EXPECT_THAT(error_of<DeviceError>([&] { never->done(); }),
+              AllOf(HasSubstr("cudaEventQuery"), HasSubstr("faulty_kernel")));
+}
+
+TEST_F(CudaRuntime, StreamsThatFollowEachOtherAreCapturedTogether) {
+  const std::unique_ptr<Stream> other = stream_->another();
+  EXPECT_EQ(other->device(), stream_->device());
+  int from = 5, between = 0, to = 0;
+  const auto work = [&] {
+    stream_->copy(&between, &from, sizeof from);
+    other->follow(*stream_);
+    other->copy(&to, &between, sizeof to);
+    stream_->follow(*other);
+    stream_->fill(&between, 0, sizeof between);
+  };
+  work();
+  stream_->synchronize();
+  EXPECT_EQ(to, 5);
+  EXPECT_EQ(between, 0);
+  const std::unique_ptr<Graph> graph = stream_->capture(work);
+  from = 6;
+  graph->launch();
+  EXPECT_EQ(to, 5) << "captured work was done";
+  stream_->synchronize();
+  EXPECT_EQ(to, 6);
+  EXPECT_EQ(host_cuda().events, 0);
+  EXPECT_THAT(error_of<DeviceError>([&] {
+                stream_->capture([&] {
+                  other->follow(*stream_);
+                  other->fill(&to, 0, sizeof to);
+                });
+              }),
+              HasSubstr("cudaStreamEndCapture"));
+  other->fill(&to, 0, sizeof to);  // is captured no more
+  other->synchronize();
+  EXPECT_EQ(to, 0);
+}
+
 TEST_F(CudaRuntime, ACapturedGraphDoesItsWorkAtEachLaunch) {
   int from = 5;
   int to = 0;

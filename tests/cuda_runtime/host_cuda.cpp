@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <set>
 #include <utility>
 
 using stemfabric::test::host_cuda;
@@ -72,6 +73,8 @@ cudaError_t release(void* at) {
 struct CUgraph_st {
   std::vector<std::function<void()>> work;
   bool lost = false;
+  cudaStream_t origin = nullptr;
+  std::set<cudaStream_t> members, unjoined;  // streams; those that the origin has to wait for yet
 };
 struct CUgraphExec_st {
   std::vector<std::function<void()>> work;
@@ -82,6 +85,9 @@ struct CUstream_st {
   CUgraph_st* captured = nullptr;
   void add(std::function<void()> piece) {
     (captured != nullptr ? captured->work : work).push_back(std::move(piece));
+    if (captured != nullptr && captured->origin != this) {
+      captured->unjoined.insert(this);
+    }
   }
   void run(std::size_t until) {
     while (done < until && g_sticky == cudaSuccess) {
@@ -92,6 +98,8 @@ struct CUstream_st {
 struct CUevent_st {
   CUstream_st* stream = nullptr;
   std::size_t position = 0;
+  bool timed = true;
+  CUgraph_st* captured = nullptr;
 };
 
 namespace {
@@ -208,11 +216,22 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return result(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned /*flags*/) {
+  if (event->captured != nullptr) {
+    CUgraph_st& graph = *event->captured;
+    stream->captured = &graph;
+    graph.members.insert(stream);
+    if (stream == graph.origin) {
+      graph.unjoined.erase(event->stream);
+    } else {
+      graph.unjoined.insert(stream);
+    }
+    return result(cudaSuccess);
+  }
   stream->add([awaited = *event] { awaited.stream->run(awaited.position); });
   return result(cudaSuccess);
 }
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  *event = new CUevent_st;
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new CUevent_st{.timed = flags != cudaEventDisableTiming};
   ++host_cuda().events;
   return result(cudaSuccess);
 }
@@ -222,11 +241,20 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return result(cudaSuccess);
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  if (stream->captured != nullptr) {
+  // Events that order streams may be captured; one that somebody is to wait for may not.
+  if (stream->captured != nullptr && event->timed) {
     return forbidden_in_capture();
   }
-  *event = {stream, stream->work.size()};
+  *event = {stream, stream->work.size(), event->timed, stream->captured};
   return result(cudaSuccess);
+}
+// One piece of the stream's work is done each time.
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  CUstream_st& stream = *event->stream;
+  if (stream.done < event->position) {
+    stream.run(stream.done + 1);
+  }
+  return result(stream.done < event->position ? cudaErrorNotReady : cudaSuccess);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   event->stream->run(event->position);
@@ -257,6 +285,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   }
   g_capturing = stream;
   stream->captured = new CUgraph_st;
+  stream->captured->origin = stream;
+  stream->captured->members = {stream};
   ++host_cuda().graphs;
   return result(cudaSuccess);
 }
@@ -265,10 +295,14 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     return result(cudaErrorIllegalState);
   }
   g_capturing = nullptr;
-  *graph = std::exchange(stream->captured, nullptr);
-  if ((*graph)->lost) {
+  *graph = stream->captured;
+  for (cudaStream_t member : (*graph)->members) {
+    member->captured = nullptr;
+  }
+  if ((*graph)->lost || !(*graph)->unjoined.empty()) {
+    const bool lost = (*graph)->lost;
     cudaGraphDestroy(std::exchange(*graph, nullptr));
-    return result(cudaErrorStreamCaptureInvalidated);
+    return result(lost ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
   }
   return result(cudaSuccess);
 }

@@ -3,8 +3,10 @@
 // functions instead of the library's.
 //
 // Work is asynchronous as late as it may be: copies and fills happen, in order, when somebody waits
-// for their stream. Kernels do nothing, or fail as asked. While a stream captures, it may not be
-// waited for nor recorded, and memory may not be allocated: the capture is lost then.
+// for their stream; a question whether an event is done does one piece. Kernels do nothing, or fail
+// as asked. While a stream captures, it may not be waited for nor recorded with a timed event, and
+// memory may not be allocated: the capture is lost then. Streams that wait for an event of it are
+// captured with it, and it has to wait for them in the end.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "runtime/collectives/mpi_transport.h"
+#include "runtime/core/bf16.h"
 #include "runtime/core/check.h"
 #include "tests/support/thread_ranks.h"
 
@@ -69,6 +70,46 @@ TEST(Collectives, SumsAreExactInEveryTypeAndOrder) {
                    EXPECT_TRUE(ranks.any(ranks.rank() == 2, "a question"));
                    EXPECT_FALSE(ranks.any(false, "a question"));
                  });
+  }
+}
+
+// 257 is no bf16: added one by one the ones would be lost.
+TEST(Collectives, SumsOfBf16AreRoundedOnce) {
+  for (const bool ordered : {true, false}) {
+    run_on_ranks(4, {.timeout_s = 300, .ordered = ordered, .interrupted = {}},
+                 [](Collectives& ranks) {
+                   std::vector<Bf16> data(7, to_bf16(ranks.first() ? 256.0F : 1.0F));
+                   ranks.all_reduce(view(data), "rounded numbers");
+                   for (const Bf16 sum : data) {
+                     EXPECT_EQ(from_bf16(sum), round_to_bf16(259.0F));
+                     EXPECT_NE(from_bf16(sum), 256.0F);
+                   }
+                 });
+  }
+}
+
+TEST(Collectives, WhatTheyDoElsewhereIsWaitedForInTheSameWay) {
+  std::atomic<int> asked = 0;
+  run_on_ranks(2, kOrdered, [&](Collectives& ranks) {
+    const int64_t place = ranks.mark();
+    ranks.wait_until(
+        place, [&] { return ++asked > 10; }, [] { return "sums of a device"; });
+    ranks.barrier("in step with each other");
+  });
+  EXPECT_GT(asked, 10);
+  try {
+    run_on_ranks(3, {.timeout_s = 2, .ordered = true, .interrupted = {}}, [](Collectives& ranks) {
+      const int64_t place = ranks.mark();
+      if (ranks.rank() != 1) {
+        ranks.wait_until(
+            place, [] { return false; }, [] { return "sums of a device"; });
+      }
+    });
+    FAIL() << "nobody missed rank 1";
+  } catch (const CollectiveError& error) {
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("waited 2 s"),
+                      HasSubstr("'sums of a device' for rank 1, which died or hangs")));
   }
 }
 
@@ -179,8 +220,9 @@ TEST(Collectives, AloneNothingIsSentAndAllIsAsItWas) {
 class RankVariables {
  public:
   explicit RankVariables(const std::map<std::string, std::string>& set) {
-    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "SLURM_STEP_ID",
-                             "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}) {
+    for (const char* name :
+         {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK",
+          "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"}) {
       const char* value = std::getenv(name);
       before_[name] = value == nullptr ? "" : value;
       ::unsetenv(name);
@@ -209,7 +251,10 @@ TEST(RankEnvironment, KnowsMpirunAndSrunAndNothingElse) {
     EXPECT_EQ(join_ranks(), nullptr);
   }
   {
-    const RankVariables mpirun({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "3"}});
+    const RankVariables mpirun({{"OMPI_COMM_WORLD_SIZE", "4"},
+                                {"OMPI_COMM_WORLD_RANK", "3"},
+                                {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}});
+    EXPECT_EQ(rank_environment().local_rank, 1);
     EXPECT_EQ(rank_environment().size, 4);
     EXPECT_EQ(rank_environment().rank, 3);
     EXPECT_EQ(rank_environment().launcher, "mpirun");
@@ -217,6 +262,7 @@ TEST(RankEnvironment, KnowsMpirunAndSrunAndNothingElse) {
   {
     const RankVariables srun(
         {{"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_PROCID", "1"}});
+    EXPECT_EQ(rank_environment().local_rank, 0);
     EXPECT_EQ(rank_environment().size, 2);
     EXPECT_EQ(rank_environment().rank, 1);
     EXPECT_EQ(rank_environment().launcher, "srun");

@@ -39,6 +39,33 @@ TEST(DeviceChoice, AutoTakesTheFirstGpuThatTheBuildHasKernelsFor) {
   EXPECT_EQ(choose_device("cpu", "training.device", survey).device, Device{});
 }
 
+TEST(DeviceChoice, RanksOfAMachineTakeAGpuEach) {
+  const DeviceSurvey survey{
+      .devices = {kCpu, gpu(0, "Old One", "7.5"), gpu(1, "One", "9.0"), gpu(2, "Two", "9.0")},
+      .least_capability = 8.0};
+  for (const char* wanted : {"auto", "cuda"}) {
+    EXPECT_EQ(choose_device(wanted, "training.device", survey, 0).device.index, 1);
+    EXPECT_EQ(choose_device(wanted, "training.device", survey, 1).device.index, 2);
+    try {
+      choose_device(wanted, "training.device", survey, 2);
+      FAIL() << "there are two";
+    } catch (const DeviceError& error) {
+      EXPECT_NE(std::string(error.what())
+                    .find("3 ranks or more were started on this machine, which "
+                          "has 2 that can be used"),
+                std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_EQ(choose_device("cpu", "training.device", survey, 2).device, Device{});
+}
+
+TEST(DeviceChoice, ARankThatIsShownOneGpuTakesIt) {
+  const DeviceSurvey survey{.devices = {kCpu, gpu(0, "One", "9.0")}, .least_capability = 8.0};
+  EXPECT_EQ(choose_device("cuda", "training.device", survey, 3).device,
+            (Device{DeviceKind::kCuda, 0}));
+}
+
 TEST(DeviceChoice, CapabilitiesCompareAsNumbers) {
   const DeviceSurvey survey{.devices = {kCpu, gpu(0, "Newest", "12.0")}, .least_capability = 8.0};
   EXPECT_EQ(choose_device("auto", "training.device", survey).device.kind, DeviceKind::kCuda);

@@ -29,14 +29,15 @@ class SimtEvent final : public Event {
     place_ = queue_->end();
   }
   void synchronize() override { queue_->run_until(place_); }
+  bool done() override { return queue_->advance(place_); }
   double seconds_since(const Event& earlier) const override {
     const auto& first = dynamic_cast<const SimtEvent&>(earlier);
     SF_CHECK(*first.time_ && *time_, "the time between events that have not both completed");
     return std::chrono::duration<double>(**time_ - **first.time_).count();
   }
   // For another queue: everything before the event.
-  simt::Queue::Work waiting() const {
-    return [queue = queue_, place = place_] { queue->run_until(place); };
+  simt::Queue::Attempt waiting() const {
+    return [queue = queue_, place = place_] { return queue->advance(place); };
   }
 
  private:
@@ -47,19 +48,17 @@ class SimtEvent final : public Event {
 
 class SimtGraph final : public Graph {
  public:
-  SimtGraph(std::shared_ptr<simt::Queue> queue, std::vector<simt::Queue::Work> work,
-            std::shared_ptr<int64_t> launches)
-      : queue_(std::move(queue)), work_(std::move(work)), launches_(std::move(launches)) {}
+  SimtGraph(simt::Queue::Captured work, std::shared_ptr<int64_t> launches)
+      : work_(std::move(work)), launches_(std::move(launches)) {}
   void launch() override {
     ++*launches_;
-    for (const simt::Queue::Work& work : work_) {
-      queue_->push(work);
+    for (const auto& piece : work_) {
+      piece();
     }
   }
 
  private:
-  std::shared_ptr<simt::Queue> queue_;
-  std::vector<simt::Queue::Work> work_;
+  simt::Queue::Captured work_;
   std::shared_ptr<int64_t> launches_;
 };
 
@@ -83,17 +82,19 @@ class SimtStream final : public Stream {
     try {
       work();
     } catch (...) {
-      queue_->end_capture();
+      queue_->abandon_capture();
       throw;
     }
-    return std::make_unique<SimtGraph>(queue_, queue_->end_capture(), graph_launches_);
+    return std::make_unique<SimtGraph>(queue_->end_capture(), graph_launches_);
   }
   bool refuses_captures = false;
   int64_t graph_launches() const { return *graph_launches_; }
   void wait(const Event& event) override {
     check_no_capture("made to wait");
-    queue_->push(dynamic_cast<const SimtEvent&>(event).waiting());
+    queue_->push_attempt(dynamic_cast<const SimtEvent&>(event).waiting());
   }
+  void follow(Stream& other) override { queue_->follow(simt::Queue::of(other)); }
+  std::unique_ptr<Stream> another() const override { return std::make_unique<SimtStream>(); }
   void copy(void* to, const void* from, std::size_t bytes) override {
     queue_->push([=] { std::memmove(to, from, bytes); });
   }

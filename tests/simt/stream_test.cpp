@@ -154,6 +154,60 @@ TEST(SimtStream, NothingIsWaitedForWhileWorkIsCaptured) {
   stream.synchronize();  // none of them is going on
 }
 
+TEST(SimtStream, StreamsThatFollowEachOtherWorkInThatOrderAlsoInAGraph) {
+  SimtStream first;
+  const auto second = first.another();
+  int from = 1, between = 0, to = 0;
+  const auto work = [&] {
+    first.copy(&between, &from, sizeof from);
+    second->follow(first);
+    second->copy(&to, &between, sizeof to);
+    first.follow(*second);
+    first.fill(&between, 0, sizeof between);
+  };
+  work();
+  EXPECT_EQ(to, 0) << "something was waited for";
+  first.synchronize();
+  EXPECT_EQ(to, 1);
+  EXPECT_EQ(between, 0);
+  const auto graph = first.capture(work);
+  from = 2;
+  graph->launch();
+  EXPECT_EQ(to, 1) << "something was waited for";
+  first.synchronize();
+  EXPECT_EQ(to, 2);
+  EXPECT_EQ(between, 0);
+}
+
+TEST(SimtStream, ACaptureEndsWhereItBeganWithAllStreamsFollowed) {
+  SimtStream first;
+  const auto second = first.another();
+  int value = 0;
+  EXPECT_THROW(first.capture([&] {
+    second->follow(first);
+    second->fill(&value, 0, sizeof value);
+  }),
+               InternalError);
+  EXPECT_THROW(first.capture([&] { first.follow(*second); }), InternalError);
+  second->fill(&value, 1, 1);  // neither is captured any more
+  first.follow(*second);
+  first.synchronize();
+  EXPECT_EQ(value, 1);
+}
+
+TEST(SimtStream, WorkThatHasToWaitIsTriedAgain) {
+  SimtStream stream;
+  int tries = 0;
+  simt::Queue::of(stream).push_attempt([&] { return ++tries > 3; });
+  const auto event = stream.record();
+  EXPECT_FALSE(event->done());
+  EXPECT_EQ(tries, 1);
+  EXPECT_FALSE(event->done());
+  event->synchronize();
+  EXPECT_EQ(tries, 4);
+  EXPECT_TRUE(event->done());
+}
+
 // As with cudaFree.
 TEST(SimtStream, MemoryOfTheDeviceIsGivenBackAfterTheWorkThatUsesIt) {
   const ExecutionContext ctx = simt_device();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/collectives/mpi_transport.h"
+#include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
 #include "trainer/cli/command.h"
@@ -57,6 +58,12 @@ std::vector<ConfigOverride> overrides(const Options& options) {
   return list;
 }
 
+// Where a GPU waits for a sum that never comes, giving back its memory would wait too.
+void end_with_devices(const Error& error) {
+  log_error("{}", error.what());
+  leave_ranks(exit_status(error.kind()), /*in_order=*/false);
+}
+
 // The ranks that this process was started among, if it was. Rank 0 speaks for all.
 std::unique_ptr<Collectives> join(const DistributedConfig& config) {
   std::unique_ptr<Transport> transport = join_ranks();
@@ -70,13 +77,14 @@ std::unique_ptr<Collectives> join(const DistributedConfig& config) {
     set_log_level(LogLevel::kError);
     set_progress_enabled(false);
   } else {
-    log_info("{} ranks: {}, sums in {}", size, mpi_library(),
+    log_info("{} ranks: {}, its sums in {}", size, mpi_library(),
              config.deterministic ? "the order of the ranks" : "the order that MPI chooses");
   }
-  return std::make_unique<Collectives>(
-      std::move(transport),
-      Collectives::Options{
-          .timeout_s = config.timeout_s, .ordered = config.deterministic, .interrupted = {}});
+  return std::make_unique<Collectives>(std::move(transport),
+                                       Collectives::Options{.timeout_s = config.timeout_s,
+                                                            .ordered = config.deterministic,
+                                                            .interrupted = {},
+                                                            .devices_failed = end_with_devices});
 }
 
 int run_train(const Options& options) {

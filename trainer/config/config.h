@@ -355,6 +355,7 @@ struct DistributedConfig {
   double timeout_s = 600;
   bool deterministic = true;
   int64_t bucket_bytes = 1 << 22;
+  std::string gradient_dtype = "f32";
 
   template <typename V>
   void visit(V&& v) {
@@ -363,10 +364,13 @@ struct DistributedConfig {
       "checkpoint takes",
       between(0.1, 1e6));
     v("deterministic", deterministic,
-      "several ranks: sums are added in the order of the ranks; false = as MPI likes");
+      "several ranks: sums are added in an order that does not change from run to run");
     v("bucket_bytes", bucket_bytes,
       "several ranks: gradients are summed while others are computed, so many bytes at a time",
       between(4, 1 << 30));
+    v("gradient_dtype", gradient_dtype,
+      "several ranks: gradients are sent in float32, or rounded to bf16 in half the bytes",
+      one_of({"f32", "bf16"}));
   }
 };
 

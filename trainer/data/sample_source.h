@@ -23,6 +23,7 @@ struct SampleBatch {
   int64_t epoch = 0;             // that the samples are of
   std::vector<int64_t> samples;  // their numbers
   int64_t first_in_step = 0;     // place of the first of them in the whole step's samples
+  int64_t of_all_ranks = 0;      // samples of the micro-batch that this is a rank's share of
 };
 
 class SampleSource {

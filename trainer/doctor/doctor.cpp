@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "runtime/collectives/nccl_functions.h"
 #include "runtime/core/check.h"
 #include "runtime/core/library_versions.h"
 #include "runtime/device/device.h"
@@ -93,11 +94,18 @@ Finding examine_cuda() {
 
 Finding examine_nccl() {
 #if SF_HAVE_NCCL
-  return {"nccl", FindingStatus::kNote, "found at build time; this version trains on one device",
-          ""};
+  try {
+    return {"nccl", FindingStatus::kNote,
+            fmt::format("{}: ranks of train can have a GPU each (docs/scaling.md); no release has "
+                        "run so on GPUs yet",
+                        nccl_version()),
+            ""};
+  } catch (const DeviceError& error) {
+    return {"nccl", FindingStatus::kNote, error.what(), "only training on several GPUs needs it"};
+  }
 #else
   return {"nccl", FindingStatus::kNote, "not in this build",
-          "only training on several GPUs would need it"};
+          "only training on several GPUs needs it"};
 #endif
 }
 

@@ -58,9 +58,9 @@ class Separator {
   // Where the gradient of the last training forward's outputs is to be written, [6,B,T,out].
   TensorView output_gradient();
   // Adds to gradients(); uses the last training forward and output_gradient(). Once per forward.
-  // Where the context is the CPU's, `kernels_are_final(m)` is called on the way with each of
-  // final_marks() in turn: gradients of the kernels from element m of the block on (up to
-  // parameters().decayed_elements()) are final then, while the others are still to come.
+  // On the way `kernels_are_final(m)` is called with each of final_marks() in turn: gradients of
+  // the kernels from element m of the block on (up to parameters().decayed_elements()) are final
+  // then, or once the stream has come so far, while the others are still to come.
   void backward(const std::function<void(int64_t)>& kernels_are_final = {});
   // From the last to the first: where the kernels of the heads begin, and those of each block.
   const std::vector<int64_t>& final_marks() const;

@@ -19,6 +19,7 @@ namespace stemfabric {
 struct StagedBatch {
   int64_t size = 0;              // B; 0: a rank's share of few samples, nothing else is there
   int64_t first_in_step = 0;     // see SampleBatch
+  int64_t of_all_ranks = 0;      // likewise
   ConstTensorView inputs, mask;  // [B,T,F], [B,T]
   ConstTensorView weight;        // [B,6] f32: the sample's times the stem's
   // Snapshots: [6,B,T,out], strided (a batch stores the sample first). Audio: spectra of the stems

@@ -4,36 +4,42 @@
 
 #include <algorithm>
 
+#include "kernels/cast/cast.h"
 #include "runtime/core/check.h"
 
 namespace stemfabric {
 
-GradientReducer::GradientReducer(Collectives& ranks, const TensorView& gradients, int64_t kernels,
-                                 int64_t bucket_bytes)
-    : ranks_(ranks),
+GradientReducer::GradientReducer(const ExecutionContext& ctx, StepSums& sums,
+                                 const TensorView& gradients, int64_t kernels,
+                                 const Options& options)
+    : ctx_(ctx),
+      sums_(sums),
       gradients_(gradients),
       kernels_(kernels),
-      bucket_elements_(std::max<int64_t>(1, bucket_bytes / static_cast<int64_t>(sizeof(float)))),
+      bucket_elements_(std::max<int64_t>(
+          1, options.bucket_bytes / static_cast<int64_t>(dtype_size(options.dtype)))),
       reduced_from_(kernels) {
   SF_CHECK(kernels >= 0 && kernels <= gradients.elements(), "{} kernels of {} gradients", kernels,
            gradients.elements());
+  if (options.dtype != DType::kF32) {
+    rounded_ = Tensor(gradients.shape(), options.dtype, ctx.resource(), "rounded gradients");
+  }
 }
 
 void GradientReducer::start(int64_t begin, int64_t end) {
-  for (const auto& sum : pending_) {
-    sum->test();
+  if (begin == end) {
+    return;
   }
-  const int64_t most = ranks_.options().most_bytes / static_cast<int64_t>(sizeof(float));
-  for (int64_t from = begin; from < end; from += most) {
-    pending_.push_back(ranks_.start_all_reduce(
-        gradients_.slice(0, from, std::min(most, end - from)),
-        fmt::format("gradients of step {}, bucket {}", step_ + 1, ++started_)));
+  TensorView bucket = gradients_.slice(0, begin, end - begin);
+  if (rounded_) {
+    const TensorView rounded = rounded_.view().slice(0, begin, end - begin);
+    cast(ctx_, {.x = bucket, .y = rounded});
+    bucket = rounded;
   }
+  sums_.start(bucket, fmt::format("gradients of step {{}}, bucket {}", ++started_));
 }
 
-void GradientReducer::begin(int64_t step) {
-  SF_CHECK(pending_.empty(), "sums of step {} are under way", step_ + 1);
-  step_ = step;
+void GradientReducer::begin() {
   started_ = 0;
   reduced_from_ = kernels_;
 }
@@ -50,10 +56,10 @@ void GradientReducer::kernels_are_final(int64_t from) {
 void GradientReducer::finish() {
   start(0, reduced_from_);
   start(kernels_, gradients_.elements());
-  for (const auto& sum : pending_) {
-    sum->wait();
+  sums_.join();
+  if (rounded_) {
+    cast(ctx_, {.x = rounded_.view(), .y = gradients_});
   }
-  pending_.clear();
 }
 
 }  // namespace stemfabric

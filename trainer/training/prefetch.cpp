@@ -37,6 +37,7 @@ struct Prefetcher::State {
       source.fill(stream.epoch(), samples, batch);
     }
     batch.first_in_step = stream.first_in_step();
+    batch.of_all_ranks = stream.of_all_ranks();
   }
 
   void fill_until_stopped() {

@@ -92,10 +92,12 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
   const int64_t batches = Prefetcher::batches(batches_held(plan, device)) +
                           (task.validation() != nullptr ? Prefetcher::batches(1) : 0);
   const int64_t in_step = std::min(plan.accumulation, plan.micro_batches_in_step(0));
+  const bool rounds_gradients = plan.ranks > 1 && setup.config.distributed.gradient_dtype == "bf16";
   // Weights, gradients, two moments and the best weights; the moving average if it is on; weights
-  // in bf16 if products take those.
+  // in bf16 if products take those, gradients in bf16 if they are sent so.
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5) +
-                        (limits.precision == DType::kBF16 ? block / 2 : 0),
+                        (limits.precision == DType::kBF16 ? block / 2 : 0) +
+                        (rounds_gradients ? block / 2 : 0),
           .activations = plan_activation_bytes(setup.model, limits),
           .batches = task.train().batch_bytes(batches * plan.batch_size),
           .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu)};

@@ -12,16 +12,21 @@
 #include "runtime/core/log.h"
 #include "runtime/device/device.h"
 #include "runtime/io/file.h"
+#include "runtime/memory/host_access.h"
 
 namespace stemfabric {
 namespace {
 
 using Json = nlohmann::json;
 
-// The machine and the cores of it that this process may use, as one text.
-std::string cores_of_process() {
+std::string machine() {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
+  return host.data();
+}
+
+// The machine and the cores of it that this process may use, as one text.
+std::string cores_of_process() {
   cpu_set_t set;
   CPU_ZERO(&set);
   std::string cores;
@@ -30,7 +35,7 @@ std::string cores_of_process() {
       cores += CPU_ISSET(core, &set) ? fmt::format(" {}", core) : "";
     }
   }
-  return host.data() + cores;
+  return machine() + cores;
 }
 
 // The configuration without what each rank may have of its own.
@@ -73,7 +78,9 @@ void require_equal(const char* thing, const std::vector<std::string>& hashes,
   }
 }
 
-std::string hash_of(const ConstTensorView& tensor) {
+std::string hash_of(const ExecutionContext& ctx, const ConstTensorView& of_context) {
+  const HostView host(ctx, of_context);
+  const ConstTensorView tensor = host.view();
   Sha256 hash;
   hash.update(std::span(static_cast<const std::byte*>(tensor.data()), tensor.bytes()));
   return hash.hex();
@@ -92,8 +99,36 @@ int64_t threads_of_rank(Collectives& ranks, int64_t configured) {
   return configured > 0 ? configured : std::max<int64_t>(1, available_cores() / sharing);
 }
 
-void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
-                         const ConstTensorView& weights) {
+void require_own_devices(Collectives& ranks, const DeviceInfo& mine) {
+  if (ranks.alone()) {
+    return;
+  }
+  const bool on_gpu = mine.device.kind == DeviceKind::kCuda;
+  const auto all = ranks.all_gather(
+      on_gpu ? fmt::format("{} {} {}", machine(), mine.device.to_string(), mine.id) : "",
+      "device of each rank");
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    if (all[r].empty() != all[0].empty()) {
+      throw DeviceError(
+          "training.device: rank 0 computes on {}, rank {} on {}: start ranks only where there is "
+          "a "
+          "GPU for each, or use --device cpu",
+          all[0].empty() ? "a CPU" : "a GPU", r, all[r].empty() ? "a CPU" : "a GPU");
+    }
+    const auto same =
+        std::ranges::find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(r), all[r]);
+    if (on_gpu && same != all.begin() + static_cast<std::ptrdiff_t>(r)) {
+      throw DeviceError(
+          "training.device: ranks {} and {} have the same GPU ({}): start at most as many ranks on "
+          "a "
+          "machine as it has GPUs, or use --device cpu",
+          same - all.begin(), r, all[r]);
+    }
+  }
+}
+
+void require_equal_ranks(const ExecutionContext& ctx, Collectives& ranks,
+                         const RunIdentity& identity, const ConstTensorView& weights) {
   if (ranks.alone()) {
     return;
   }
@@ -103,17 +138,17 @@ void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
   require_equal("the configuration", hashes, configs);
   require_equal("the data set", ranks.all_gather(identity.data_hash, "data hash of each rank"), {});
   require_equal("the set of initial parameters",
-                ranks.all_gather(hash_of(weights), "initial parameters of each rank"), {});
+                ranks.all_gather(hash_of(ctx, weights), "initial parameters of each rank"), {});
 }
 
-void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
-                           const TrainingState& state) {
+void require_equal_results(const ExecutionContext& ctx, Collectives& ranks,
+                           const ConstTensorView& weights, const TrainingState& state) {
   if (ranks.alone()) {
     return;
   }
-  const std::string mine =
-      fmt::format("weights {:.16}, learning rate {}, epochs without progress {}", hash_of(weights),
-                  state.schedule.lr, state.early_stopping.epochs_without_progress);
+  const std::string mine = fmt::format(
+      "weights {:.16}, learning rate {}, epochs without progress {}", hash_of(ctx, weights),
+      state.schedule.lr, state.early_stopping.epochs_without_progress);
   const auto all = ranks.all_gather(mine, "weights and decisions of each rank");
   for (std::size_t r = 1; r < all.size(); ++r) {
     if (all[r] != all[0]) {
@@ -125,9 +160,15 @@ void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
   }
 }
 
-void broadcast(Collectives& ranks, const TensorView& tensor, const std::string& what) {
+void broadcast(const ExecutionContext& ctx, Collectives& ranks, const TensorView& tensor,
+               const std::string& what) {
   SF_CHECK(tensor.contiguous(), "broadcast of '{}', which is not contiguous", what);
-  ranks.broadcast(std::span(static_cast<std::byte*>(tensor.data()), tensor.bytes()), what);
+  write_on_host(ctx, tensor, [&](const TensorView& host) {
+    if (!ctx.is_cpu() && ranks.first()) {
+      copy_to_host(ctx, host.data(), tensor);
+    }
+    ranks.broadcast(std::span(static_cast<std::byte*>(host.data()), host.bytes()), what);
+  });
 }
 
 }  // namespace stemfabric

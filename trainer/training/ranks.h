@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "runtime/collectives/collectives.h"
+#include "runtime/device/device.h"
+#include "runtime/device/execution_context.h"
 #include "trainer/training/checkpoint.h"
 
 namespace stemfabric {
@@ -12,19 +14,24 @@ namespace stemfabric {
 // shared out evenly where ranks of one machine may use the same ones. Alone: as configured.
 int64_t threads_of_rank(Collectives& ranks, int64_t configured);
 
+// That all ranks compute on the same kind of device, and each GPU serves one rank: `mine` is this
+// one's. DeviceError on every rank if not, with the ranks and what to do.
+void require_own_devices(Collectives& ranks, const DeviceInfo& mine);
+
 // Compares configuration, data set and initial parameters of all ranks. ConfigError on every rank
 // if one differs from rank 0: names both hashes, the rank and the keys that differ. What may
 // differ: the threads, and the paths of the data set and of the initial weights. `weights`: [n] f32
-// on the host.
-void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
-                         const ConstTensorView& weights);
+// of ctx.
+void require_equal_ranks(const ExecutionContext& ctx, Collectives& ranks,
+                         const RunIdentity& identity, const ConstTensorView& weights);
 
 // That all ranks have the same weights to the last bit, and decide alike. InternalError on every
 // rank if not.
-void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
-                           const TrainingState& state);
+void require_equal_results(const ExecutionContext& ctx, Collectives& ranks,
+                           const ConstTensorView& weights, const TrainingState& state);
 
-// Gives every rank what rank 0 has. Contiguous host memory.
-void broadcast(Collectives& ranks, const TensorView& tensor, const std::string& what);
+// Gives every rank what rank 0 has: contiguous, of ctx.
+void broadcast(const ExecutionContext& ctx, Collectives& ranks, const TensorView& tensor,
+               const std::string& what);
 
 }  // namespace stemfabric

@@ -72,6 +72,7 @@ std::span<const int64_t> SampleStream::next() {
   const int64_t begin = position_ + size * plan_.rank / plan_.ranks;
   const int64_t end = position_ + size * (plan_.rank + 1) / plan_.ranks;
   first_in_step_ = begin % plan_.samples_per_step();
+  of_all_ranks_ = size;
   position_ += size;
   return {order_.data() + begin, static_cast<std::size_t>(end - begin)};
 }

@@ -47,6 +47,8 @@ class SampleStream {
   int64_t epoch() const { return epoch_; }  // of the samples that next() gave last
   // Place of the first of them among all samples of their step.
   int64_t first_in_step() const { return first_in_step_; }
+  // How many samples all ranks have of that micro-batch.
+  int64_t of_all_ranks() const { return of_all_ranks_; }
 
  private:
   StepPlan plan_;
@@ -55,6 +57,7 @@ class SampleStream {
   int64_t epoch_;
   int64_t position_;
   int64_t first_in_step_ = 0;
+  int64_t of_all_ranks_ = 0;
   std::vector<int64_t> order_;
 };
 

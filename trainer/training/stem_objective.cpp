@@ -30,6 +30,10 @@ TensorView StemObjective::sum(int64_t row) {
 TensorView StemObjective::counts() { return sum(kCount); }
 TensorView StemObjective::loss_sums() { return sum(kLoss); }
 TensorView StemObjective::weighted_sums() { return sum(kWeighted); }
+TensorView StemObjective::both_losses() {
+  static_assert(kWeighted == kLoss + 1);
+  return sums_.view().slice(0, kLoss, 2).reshape({2 * kStemCount});
+}
 ConstTensorView StemObjective::losses() { return sum(kLoss); }
 ConstTensorView StemObjective::weighted_losses() { return sum(kWeighted); }
 
@@ -49,11 +53,6 @@ StemSums StemObjective::read() const {
   StemSums sums;
   copy_to_host(ctx_, &sums, sums_.view());
   return sums;
-}
-
-StemSums& StemObjective::on_host() {
-  SF_CHECK(ctx_.is_cpu(), "sums of the loss on the host of a GPU");
-  return *static_cast<StemSums*>(sums_.view().data());
 }
 
 LossValues StemSums::values() const {

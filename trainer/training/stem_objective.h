@@ -36,10 +36,11 @@ class StemObjective {
   ConstTensorView sums() const { return sums_.view(); }
   ConstTensorView losses();
   ConstTensorView weighted_losses();
+  // What ranks add up: the counts [6] before the first add(), both losses [12] after the last.
+  TensorView counts();
+  TensorView both_losses();
   // Waits for the stream.
   StemSums read() const;
-  // On the CPU: the sums themselves, to be added up over ranks.
-  StemSums& on_host();
 
  protected:
   // ctx must outlive the objective.
@@ -48,7 +49,6 @@ class StemObjective {
   // writes the gradient, which may be absent.
   virtual void run(const StagedBatch& batch, const ConstTensorView& prediction,
                    const ConstTensorView& denominators, const TensorView& gradient) = 0;
-  TensorView counts();
   TensorView loss_sums();
   TensorView weighted_sums();
   const ExecutionContext& ctx_;

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <mutex>
 #include <utility>
 
 namespace stemfabric {
@@ -13,6 +14,9 @@ constexpr std::array<std::pair<int, const char*>, 3> kSignals = {
 
 std::atomic<int> received_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
+// Guards may live side by side: the first handles the signals, the last gives them back.
+std::mutex guards_mutex;
+int guards = 0;
 std::array<struct sigaction, kSignals.size() + 1> previous_actions;
 
 void remember(int signal) {
@@ -27,6 +31,10 @@ void remember(int signal) {
 }  // namespace
 
 StopSignalGuard::StopSignalGuard() {
+  const std::lock_guard lock(guards_mutex);
+  if (guards++ > 0) {
+    return;
+  }
   received_signal = 0;
   struct sigaction action {};
   sigemptyset(&action.sa_mask);
@@ -40,6 +48,10 @@ StopSignalGuard::StopSignalGuard() {
 }
 
 StopSignalGuard::~StopSignalGuard() {
+  const std::lock_guard lock(guards_mutex);
+  if (--guards > 0) {
+    return;
+  }
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i].first, &previous_actions[i], nullptr);
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/reduction/reduction.h"
+#include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "trainer/model/model_pass.h"
 
@@ -44,14 +45,18 @@ TrainStep::TrainStep(const ExecutionContext& ctx, const Options& options, Separa
     host_keys_ = Buffer(ctx.staging(), kRecords * bytes, "dropout keys");
   }
   if (shared()) {
-    SF_CHECK(ctx.is_cpu(), "a step shared by ranks on {}", ctx.device().to_string());
-    reducer_.emplace(*options_.ranks, model.gradients(), model.parameters().decayed_elements(),
-                     options_.bucket_bytes);
+    SF_CHECK(options_.ranks != nullptr && ctx.is_cpu() == (options_.devices == nullptr),
+             "a step shared by ranks on {}, and what adds up there", ctx.device().to_string());
+    shared_ = Tensor(Shape{kStemCount + 2}, DType::kF64, ctx.resource(), "counts of all ranks");
+    sums_ = make_step_sums(*options_.ranks, options_.devices);
+    reducer_.emplace(ctx, *sums_, model.gradients(), model.parameters().decayed_elements(),
+                     options_.gradients);
   }
 }
 
 TrainStep::~TrainStep() {
   try {
+    wait_for_devices();
     ctx_.stream().synchronize();
   } catch (const std::exception& error) {
     log_warning("the last steps did not come to their end: {}", error.what());
@@ -65,10 +70,14 @@ std::vector<StagedBatch> TrainStep::stage(std::span<const SampleBatch* const> mi
   for (const SampleBatch* batch : micro_batches) {
     staged.push_back(batch->size > 0 ? stage_.put(*batch) : StagedBatch{});
     staged.back().first_in_step = batch->first_in_step;
+    staged.back().of_all_ranks = batch->of_all_ranks;
   }
   Record& record = this->record(launched_);
   record.lr = lr;
   optimizer_.set_lr(ctx_, &record.lr);
+  if (shared()) {
+    ctx_.stream().copy(of_the_step().data(), record.shared, sizeof record.shared);
+  }
   if (keys_.bytes() > 0) {
     auto* keys = static_cast<PhiloxKey*>(host_keys_.data()) +
                  dropout_key_count(layers()) * static_cast<int64_t>(launched_ % kRecords);
@@ -109,7 +118,7 @@ void TrainStep::accumulate(std::span<const StagedBatch> micro_batches, int64_t s
     }
     backward(batch.size > 0, i + 1 == micro_batches.size(), times);
   }
-  share_gradients(step, times);
+  share_gradients(times);
 }
 
 // Only the last micro-batch makes gradients final. A rank that has no samples in it still takes
@@ -127,37 +136,28 @@ void TrainStep::backward(bool any_samples, bool last, PhaseTimes& times) {
   }
 }
 
+// What the step needs before it begins.
 void TrainStep::share_counts(int64_t step, PhaseTimes& times) {
   if (!shared()) {
     return;
   }
   const PhaseScope scope(times, Phase::kReduction);
-  Launched& launched = launches_[launched_ % kRecords];
-  StemValues& counts = objective_.on_host().count;
-  std::array<double, kStemCount + 2> sums{};
-  std::ranges::copy(counts, sums.begin());
-  sums[kStemCount] = static_cast<double>(launched.samples);
-  sums[kStemCount + 1] = launched.stop ? 1 : 0;
-  options_.ranks->all_reduce(sums, fmt::format("counts of step {}", step + 1));
-  std::copy_n(sums.begin(), kStemCount, counts.begin());
-  launched.samples = static_cast<int64_t>(sums[kStemCount]);
-  launched.stop = sums[kStemCount + 1] > 0;
-  reducer_->begin(step);
+  sums_->begin(step);
+  reducer_->begin();
+  const TensorView counts = objective_.counts();
+  ctx_.stream().copy(shared_.view().data(), counts.data(), counts.bytes());
+  sums_->start(shared_.view(), "counts of step {}");
+  sums_->join();
+  ctx_.stream().copy(counts.data(), shared_.view().data(), counts.bytes());
 }
 
-void TrainStep::share_gradients(int64_t step, PhaseTimes& times) {
+void TrainStep::share_gradients(PhaseTimes& times) {
   if (!shared()) {
     return;
   }
   const PhaseScope scope(times, Phase::kReduction);
+  sums_->start(objective_.both_losses(), "losses of step {}");
   reducer_->finish();
-  StemSums& sums = objective_.on_host();
-  std::array<double, 2 * kStemCount> losses{};
-  std::ranges::copy(sums.loss, losses.begin());
-  std::ranges::copy(sums.weighted, losses.begin() + kStemCount);
-  options_.ranks->all_reduce(losses, fmt::format("losses of step {}", step + 1));
-  std::copy_n(losses.begin(), kStemCount, sums.loss.begin());
-  std::copy_n(losses.begin() + kStemCount, kStemCount, sums.weighted.begin());
 }
 
 void TrainStep::update(PhaseTimes& times) {
@@ -173,92 +173,183 @@ void TrainStep::update(PhaseTimes& times) {
   }
 }
 
+bool TrainStep::on_any_rank(bool here, const char* what, int64_t step) {
+  return options_.devices == nullptr
+             ? here
+             : options_.ranks->any(here, fmt::format("{} step {}", what, step + 1));
+}
+
+TrainStep::Known TrainStep::look_up(const Places& kind, const Places& where, int64_t step) {
+  const int64_t generation = ctx_.workspace().generation();
+  const auto found = kinds_.find(kind);
+  const bool stale = generation != workspace_generation_ || kinds_.size() > kMostGraphs ||
+                     (found != kinds_.end() && found->second.where != where);
+  const Known here = found == kinds_.end() ? Known::kNothing
+                     : found->second.graph ? Known::kGraph
+                                           : Known::kMadeOnce;
+  // Whether sums of devices are captured, and which graph repeats them, has to be the same on all
+  // ranks. It is as long as one graph follows another; whatever may change it lies between, where
+  // the ranks ask each other.
+  if (options_.devices != nullptr && routine_ && here == Known::kGraph && in_flight() > 0) {
+    SF_CHECK(!stale, "the memory of a graph of step {} has changed between two steps", step + 1);
+    return Known::kGraph;
+  }
+  wait_for_devices();
+  if (on_any_rank(stale, "memory of", step)) {
+    kinds_.clear();
+    workspace_generation_ = generation;
+    return Known::kNothing;
+  }
+  if (on_any_rank(here == Known::kNothing, "kind of", step)) {
+    return Known::kNothing;
+  }
+  return on_any_rank(here == Known::kMadeOnce, "graph of", step) ? Known::kMadeOnce : Known::kGraph;
+}
+
 // The first step of a kind is made as it is: ops choose their algorithms then. So is every step
 // until one takes no more scratch memory, and after any was taken elsewhere: a graph works in the
 // memory that there was when it was captured.
-void TrainStep::replay(std::span<const StagedBatch> micro_batches, PhaseTimes& times,
+void TrainStep::replay(std::span<const StagedBatch> micro_batches, int64_t step, PhaseTimes& times,
                        const std::function<void()>& work) {
-  std::vector<std::uintptr_t> kind;
+  Places where;
   for (const StagedBatch& batch : micro_batches) {
-    kind.push_back(static_cast<std::uintptr_t>(batch.size));
+    where.push_back(static_cast<std::uintptr_t>(batch.size));
     for (const ConstTensorView& view : batch.views()) {
-      kind.push_back(reinterpret_cast<std::uintptr_t>(view.data()));
+      where.push_back(reinterpret_cast<std::uintptr_t>(view.data()));
     }
   }
-  const int64_t generation = ctx_.workspace().generation();
-  if (generation != workspace_generation_ || graphs_.size() > kMostGraphs) {
-    graphs_.clear();
-    workspace_generation_ = generation;
+  Places kind = where;
+  if (options_.devices != nullptr) {  // the same on all ranks, whose shares may differ
+    kind.clear();
+    for (const StagedBatch& batch : micro_batches) {
+      kind.push_back(static_cast<std::uintptr_t>(batch.of_all_ranks));
+    }
   }
-  const auto known = graphs_.find(kind);
-  if (known == graphs_.end()) {
+  const Known known = look_up(kind, where, step);
+  routine_ = known == Known::kGraph;
+  if (known == Known::kNothing) {
+    const int64_t generation = ctx_.workspace().generation();
     work();
     if (ctx_.workspace().generation() == generation) {
-      graphs_.emplace(std::move(kind), nullptr);
+      kinds_[std::move(kind)] = {.graph = nullptr, .where = std::move(where)};
     }
     return;
   }
-  if (known->second == nullptr) {
+  std::unique_ptr<Graph>& graph = kinds_.at(kind).graph;
+  if (known == Known::kMadeOnce) {
+    graph.reset();
+    std::string refused = "it is refused on another rank";
     try {
-      known->second = ctx_.stream().capture(work);
+      graph = ctx_.stream().capture(work);
     } catch (const DeviceError& error) {  // nothing was done
+      refused = error.what();
+    }
+    if (on_any_rank(graph == nullptr, "capture of", step)) {
       log_warning("a training step cannot be made one CUDA graph, its kernels are launched: {}",
-                  error.what());
+                  refused);
       options_.graph = false;
+      kinds_.clear();
       work();
       return;
     }
   }
   const PhaseScope scope(times, Phase::kOptimizer);
-  known->second->launch();
+  graph->launch();
+}
+
+void TrainStep::give_up_devices(const Error& error) {
+  const bool of_devices = error.kind() == ErrorKind::kRanks || error.kind() == ErrorKind::kDevice;
+  if (options_.devices == nullptr || !of_devices) {
+    return;
+  }
+  if (options_.ranks->options().devices_failed) {
+    options_.ranks->options().devices_failed(error);
+  }
+  kinds_.clear();  // NCCL waits for graphs that hold sums of its
+  options_.devices->stop();
+  given_up_ = true;
+}
+
+void TrainStep::wait(const Launched& launched) {
+  if (options_.devices == nullptr) {
+    launched.done->synchronize();
+    return;
+  }
+  try {
+    options_.devices->wait(*launched.done, launched.place, std::to_string(launched.step + 1));
+  } catch (const Error& error) {
+    give_up_devices(error);
+    throw;
+  }
+}
+
+void TrainStep::wait_for_devices() {
+  for (std::size_t i = collected_; i < launched_ && options_.devices != nullptr && !given_up_;
+       ++i) {
+    wait(launches_[i % kRecords]);
+  }
 }
 
 void TrainStep::launch(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
                        PhaseTimes& times, bool stop) {
   SF_CHECK(in_flight() < kRecords, "{} steps were launched and not collected", in_flight());
+  Record& record = this->record(launched_);
+  record.shared[0] = 0;
+  for (const SampleBatch* batch : micro_batches) {
+    record.shared[0] += static_cast<double>(batch->size);
+  }
+  record.shared[1] = stop ? 1 : 0;
+  try {
+    queue(micro_batches, step, lr, times);
+  } catch (const Error& error) {
+    give_up_devices(error);
+    throw;
+  }
+  const PhaseScope scope(times, Phase::kOptimizer);
+  Stream& stream = ctx_.stream();
+  if (shared()) {
+    stream.copy(record.shared, of_the_step().data(), sizeof record.shared);
+  }
+  stream.copy(&record.sums, objective_.sums().data(), sizeof record.sums);
+  stream.copy(record.squares, squares_.view().data(), sizeof record.squares);
+  stream.copy(record.gate, optimizer_.gate().data(), sizeof record.gate);
+  launches_[launched_ % kRecords].done = stream.record();
+  ++launched_;
+}
+
+void TrainStep::queue(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
+                      PhaseTimes& times) {
   std::vector<StagedBatch> staged;
   {
     const PhaseScope scope(times, Phase::kLoss);
     staged = stage(micro_batches, step, lr);
   }
-  Launched& launched = launches_[launched_ % kRecords];
-  launched.samples = 0;
-  launched.stop = stop;
-  for (const SampleBatch* batch : micro_batches) {
-    launched.samples += batch->size;
-  }
   const auto work = [&] {
     accumulate(staged, step, times);
     update(times);
   };
+  Launched& launched = launches_[launched_ % kRecords];
+  launched.step = step;
+  launched.place = options_.devices != nullptr ? options_.devices->mark() : 0;
   if (options_.graph && ctx_.stream().can_capture()) {
-    replay(staged, times, work);
+    replay(staged, step, times, work);
   } else {
     work();
   }
-  const PhaseScope scope(times, Phase::kOptimizer);
-  Record& record = this->record(launched_);
-  Stream& stream = ctx_.stream();
-  stream.copy(&record.sums, objective_.sums().data(), sizeof record.sums);
-  stream.copy(record.squares, squares_.view().data(), sizeof record.squares);
-  stream.copy(record.gate, optimizer_.gate().data(), sizeof record.gate);
-  launched.done = stream.record();
-  ++launched_;
 }
 
 StepResult TrainStep::collect(PhaseTimes& times) {
   SF_CHECK(in_flight() > 0, "no step was launched");
   const PhaseScope scope(times, Phase::kOptimizer);
-  const Launched& launched = launches_[collected_ % kRecords];
-  launched.done->synchronize();
+  wait(launches_[collected_ % kRecords]);
   const Record& record = this->record(collected_++);
   const SumSquares squares = sum_squares_of(record.squares);
   StepResult result{.loss = record.sums.values(),
                     .weighted = record.sums.weighted,
                     .counts = record.sums.count,
                     .grad_norm = record.gate[2],
-                    .samples = launched.samples,
-                    .stop = launched.stop};
+                    .samples = static_cast<int64_t>(record.shared[0]),
+                    .stop = record.shared[1] > 0};
   for (std::size_t s = 0; s < kStemCount && result.non_finite.empty(); ++s) {
     if (!std::isfinite(result.loss.stem[s]) || !std::isfinite(result.weighted[s])) {
       result.non_finite = fmt::format("the loss of stem {}", kStemNames[s]);

@@ -14,7 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/collectives/collectives.h"
+#include "runtime/collectives/device_collectives.h"
+#include "runtime/core/check.h"
 #include "trainer/model/separator.h"
 #include "trainer/optim/ema.h"
 #include "trainer/optim/optimizer.h"
@@ -50,15 +51,18 @@ class TrainStep {
     // Where the stream can capture: a kind of step (sizes of its micro-batches) that was made
     // becomes a graph, and those after it are launches of that.
     bool graph = true;
-    // With whom the step is shared, on the CPU: each rank has its own samples of it, and all make
-    // the same update. Null: with no one.
+    // With whom the step is shared: each rank has its own samples of it, and all make the same
+    // update. Null: with no one.
     Collectives* ranks = nullptr;
-    int64_t bucket_bytes = 1 << 22;  // see GradientReducer
+    // On a device: what adds up there, of the same ranks. Where it is given the step is shared, if
+    // only with oneself.
+    DeviceCollectives* devices = nullptr;
+    GradientReducer::Options gradients = {};  // how they are added up
   };
   // `ema` may be nullptr. All must outlive the step.
   TrainStep(const ExecutionContext& ctx, const Options& options, Separator& model,
             Optimizer& optimizer, Ema* ema, StemObjective& objective, BatchStage& stage);
-  ~TrainStep();  // waits for the stream
+  ~TrainStep();  // waits for the steps that were launched
   TrainStep(const TrainStep&) = delete;
   TrainStep& operator=(const TrainStep&) = delete;
 
@@ -81,14 +85,21 @@ class TrainStep {
   // What the host writes and reads of a step, in memory that is copied to and from the device.
   struct Record {
     double lr;
+    double shared[2];  // samples of the step and whether to stop: this rank's, then all ranks'
     StemSums sums;
     double squares[3];
     double gate[3];
   };
   struct Launched {
     std::unique_ptr<Event> done;
-    int64_t samples = 0;
-    bool stop = false;
+    int64_t step = 0;
+    int64_t place = 0;  // of its sums on devices
+  };
+  // Steps of one kind, which a graph can be of.
+  using Places = std::vector<std::uintptr_t>;
+  struct Kind {
+    std::unique_ptr<Graph> graph;  // null: such a step was made once
+    Places where;                  // sizes and addresses of its micro-batches
   };
   Record& record(std::size_t step) const {
     return static_cast<Record*>(records_.data())[step % kRecords];
@@ -98,16 +109,29 @@ class TrainStep {
   // All that a step has of its own, copied to the device.
   std::vector<StagedBatch> stage(std::span<const SampleBatch* const> micro_batches, int64_t step,
                                  double lr);
-  // Adds up over ranks what the step needs before it begins: the denominators, the number of
-  // samples and whether to stop.
+  // Adds up over ranks the denominators, the number of samples and whether to stop.
   void share_counts(int64_t step, PhaseTimes& times);
   void backward(bool any_samples, bool last, PhaseTimes& times);
-  void share_gradients(int64_t step, PhaseTimes& times);
-  bool shared() const { return options_.ranks != nullptr && !options_.ranks->alone(); }
+  void share_gradients(PhaseTimes& times);
+  bool shared() const {
+    return options_.devices != nullptr || (options_.ranks != nullptr && !options_.ranks->alone());
+  }
+  TensorView of_the_step() { return shared_.view().slice(0, kStemCount, 2); }  // Record::shared
+  void queue(std::span<const SampleBatch* const> micro_batches, int64_t step, double lr,
+             PhaseTimes& times);
+  void wait(const Launched& launched);  // with the time limit, if there are sums of devices in it
+  void wait_for_devices();              // that take part in the steps that are in flight
+  // Sums on devices have failed: stops them, so that the stream comes to its end.
+  void give_up_devices(const Error& error);
   void accumulate(std::span<const StagedBatch> micro_batches, int64_t step, PhaseTimes& times);
   void update(PhaseTimes& times);
-  void replay(std::span<const StagedBatch> micro_batches, PhaseTimes& times,
+  void replay(std::span<const StagedBatch> micro_batches, int64_t step, PhaseTimes& times,
               const std::function<void()>& work);
+  // What there is for the step that comes: nothing, one of its kind that was made once, its graph.
+  // On several devices the least of what the ranks have.
+  enum class Known : uint8_t { kNothing, kMadeOnce, kGraph };
+  Known look_up(const Places& kind, const Places& where, int64_t step);
+  bool on_any_rank(bool here, const char* what, int64_t step);
 
   const ExecutionContext& ctx_;
   Options options_;
@@ -119,10 +143,14 @@ class TrainStep {
   Tensor squares_;  // [3] f64: sum_squares_into of the gradient
   Buffer records_;
   Buffer keys_, host_keys_;  // dropout_keys of the step, on a device; of each record
-  // By sizes and addresses of the micro-batches; null: such a step was made once.
-  std::map<std::vector<std::uintptr_t>, std::unique_ptr<Graph>> graphs_;
-  int64_t workspace_generation_ = 0;        // that the graphs are of
-  std::optional<GradientReducer> reducer_;  // if shared
+  std::map<Places, Kind> kinds_;
+  int64_t workspace_generation_ = 0;  // that the graphs are of
+  bool routine_ = false;              // the last step was the launch of a graph
+  bool given_up_ = false;             // the devices' sums
+  // If shared:
+  Tensor shared_;  // [8] f64: the counts and Record::shared, to be added up
+  std::unique_ptr<StepSums> sums_;
+  std::optional<GradientReducer> reducer_;
   std::array<Launched, kRecords> launches_;
   std::size_t launched_ = 0;
   std::size_t collected_ = 0;

@@ -90,6 +90,20 @@ Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan&
           .precision = precision_dtype(config.precision)};
 }
 
+std::unique_ptr<DeviceCollectives> join_devices(const TrainOptions& options, Collectives& ranks,
+                                                const ExecutionContext& ctx) {
+  const NcclFunctions& nccl = options.nccl != nullptr ? *options.nccl : load_nccl();
+  if (options.nccl == nullptr) {
+    log_info("gradients of GPUs are added up by NCCL {}", nccl_version());
+  }
+  return std::make_unique<DeviceCollectives>(ranks, ctx, nccl);
+}
+
+GradientReducer::Options gradient_options(const DistributedConfig& config) {
+  return {.bucket_bytes = config.bucket_bytes,
+          .dtype = config.gradient_dtype == "bf16" ? DType::kBF16 : DType::kF32};
+}
+
 }  // namespace
 
 Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
@@ -110,6 +124,7 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
                 .ranks = ranks.size()},
       ctx_(std::move(ctx)),
       ranks_(ranks),
+      devices_(ranks.alone() || ctx_.is_cpu() ? nullptr : join_devices(options, ranks, ctx_)),
       model_(ctx_, setup_.model, separator_limits(config_.training, plan_, task_->train())),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
@@ -130,7 +145,8 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
                          .seed = seed(),
                          .graph = config_.training.cuda_graph == "auto",
                          .ranks = &ranks_,
-                         .bucket_bytes = config_.distributed.bucket_bytes},
+                         .devices = devices_.get(),
+                         .gradients = gradient_options(config_.distributed)},
       model_, optimizer_, ema_.get(), *objective_, *stage_);
   best_ = Tensor(model_.weights().shape(), DType::kF32, ctx_.resource(), "best weights");
   ranks_.set_interrupted([this] { return !stop_agreed_ && signals_.received() != nullptr; });
@@ -158,7 +174,7 @@ void Trainer::preflight() {
 }
 
 void Trainer::start() {
-  require_equal_ranks(ranks_, identity_, model_.weights());
+  require_equal_ranks(ctx_, ranks_, identity_, model_.weights());
   const std::optional<Checkpoint> checkpoint = writes() ? open_run_folder() : std::nullopt;
   preflight();
   if (checkpoint) {
@@ -246,14 +262,14 @@ void Trainer::share_restored(bool restored) {
     take_position();
   }
   has_best_ = ranks_.any(has_best_, "whether there are best weights");
-  broadcast(ranks_, model_.weights(), "weights of the checkpoint");
-  broadcast(ranks_, optimizer_.first_moment(), "first moment of the checkpoint");
-  broadcast(ranks_, optimizer_.second_moment(), "second moment of the checkpoint");
+  broadcast(ctx_, ranks_, model_.weights(), "weights of the checkpoint");
+  broadcast(ctx_, ranks_, optimizer_.first_moment(), "first moment of the checkpoint");
+  broadcast(ctx_, ranks_, optimizer_.second_moment(), "second moment of the checkpoint");
   if (ema_) {
-    broadcast(ranks_, ema_->average(), "moving average of the checkpoint");
+    broadcast(ctx_, ranks_, ema_->average(), "moving average of the checkpoint");
   }
   if (has_best_) {
-    broadcast(ranks_, best_.view(), "best weights of the checkpoint");
+    broadcast(ctx_, ranks_, best_.view(), "best weights of the checkpoint");
   }
 }
 
@@ -274,6 +290,19 @@ bool Trainer::agree_to_stop() {
 }
 
 TrainingResult Trainer::run() {
+  const TrainingResult result = train();
+  leave_devices();
+  return result;
+}
+
+void Trainer::leave_devices() {
+  step_.reset();  // its graphs hold sums
+  if (devices_) {
+    devices_->close();
+  }
+}
+
+TrainingResult Trainer::train() {
   start();
   Progress progress("training", "steps", total_steps_);
   progress_ = &progress;
@@ -307,7 +336,7 @@ TrainingResult Trainer::run() {
 }
 
 TrainingResult Trainer::dry_run() {
-  require_equal_ranks(ranks_, identity_, model_.weights());
+  require_equal_ranks(ctx_, ranks_, identity_, model_.weights());
   preflight();
   set_statistics();
   start_prefetch();
@@ -322,6 +351,7 @@ TrainingResult Trainer::dry_run() {
       format_duration(record.seconds.total()),
       100 * record.seconds.seconds[0] / record.seconds.total(), format_number(record.loss.total),
       format_number(record.grad_norm, 4));
+  leave_devices();
   TrainingResult result;
   result.end = TrainingResult::End::kDryRun;
   result.steps = 1;
@@ -496,7 +526,7 @@ bool Trainer::end_epoch() {
                                      epoch_times_[Phase::kValidation]));
   }
   const bool best = (!has_validation || record.validation) && observe(record);
-  require_equal_results(ranks_, model_.weights(), snapshot());
+  require_equal_results(ctx_, ranks_, model_.weights(), snapshot());
   record.seconds = epoch_times_.total();
   state_.history.push_back(record);
   state_.epoch = record.epoch;

@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "runtime/collectives/collectives.h"
+#include "runtime/collectives/device_collectives.h"
 #include "runtime/core/progress.h"
 #include "trainer/report/tensorboard.h"
 #include "trainer/training/checkpoint.h"
@@ -34,6 +34,8 @@ class Trainer {
   TrainingResult dry_run();
 
  private:
+  TrainingResult train();
+  void leave_devices();  // in the end; no step may follow
   // Starting
   void start();
   void preflight();
@@ -105,6 +107,7 @@ class Trainer {
   RunIdentity identity_;
   ExecutionContext ctx_;
   Collectives& ranks_;
+  std::unique_ptr<DeviceCollectives> devices_;  // of several ranks on GPUs
   Separator model_;
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;

@@ -1,5 +1,6 @@
 #include "trainer/training/training.h"
 
+#include "runtime/collectives/mpi_transport.h"
 #include "runtime/core/check.h"
 #include "trainer/device_context.h"
 #include "trainer/training/preflight.h"
@@ -24,22 +25,32 @@ std::string_view end_name(TrainingResult::End end) {
   return "unknown";
 }
 
+namespace {
+
+ExecutionContext context_of_rank(Collectives& ranks, const TrainingConfig& training) {
+  constexpr const char* kKey = "training.device";
+  const int64_t threads = threads_of_rank(ranks, training.threads);
+  if (ranks.alone()) {
+    return device_context(training.device, kKey, threads);
+  }
+  const DeviceInfo mine =
+      training.device == "cpu"
+          ? cpu_info()
+          : choose_device(training.device, kKey, survey_devices(), rank_environment().local_rank);
+  require_own_devices(ranks, mine);
+  return device_context(mine.device, kKey, threads);
+}
+
+}  // namespace
+
 TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options) {
   validate_config(config);
   TrainingSetup setup = prepare_training(config);
   const TrainingConfig& training = config.config.training;
   Collectives alone;
   Collectives& ranks = options.ranks != nullptr ? *options.ranks : alone;
-  ExecutionContext ctx = options.make_context
-                             ? options.make_context()
-                             : device_context(training.device, "training.device",
-                                              threads_of_rank(ranks, training.threads));
-  if (!ranks.alone() && !ctx.is_cpu()) {
-    throw ConfigError(
-        "training.device is {}, which takes {} here, but several ranks train on CPUs only: use "
-        "--device cpu, or one process on the GPU",
-        training.device, ctx.device().to_string());
-  }
+  ExecutionContext ctx =
+      options.make_context ? options.make_context() : context_of_rank(ranks, training);
   // Asked before anything is taken, for the advice if it does not suffice.
   const int64_t available = ctx.resource().available_bytes();
   const std::string advice = batch_size_advice(training, setup, ctx.device(), available);

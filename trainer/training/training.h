@@ -8,6 +8,7 @@
 #include <string>
 
 #include "runtime/collectives/collectives.h"
+#include "runtime/collectives/nccl_functions.h"
 #include "runtime/device/execution_context.h"
 #include "trainer/config/config_io.h"
 
@@ -19,11 +20,13 @@ struct TrainOptions {
   bool dry_run = false;              // preflight and one step; writes nothing
   // Asked after each step with the number of steps taken; true ends the run as a signal would.
   std::function<bool(int64_t)> stop;
-  // With whom to train, on the CPU; null: alone. Every rank calls run_training() alike; rank 0
-  // alone reads and writes output_dir.
+  // With whom to train, all on CPUs or each on a GPU of its own; null: alone. Every rank calls
+  // run_training() alike; rank 0 alone reads and writes output_dir.
   Collectives* ranks = nullptr;
   // Where to train; empty: training.device and training.threads of the configuration.
   std::function<ExecutionContext()> make_context;
+  // What adds up between the GPUs of ranks; null: NCCL.
+  const NcclFunctions* nccl = nullptr;
 };
 
 struct TrainingResult {

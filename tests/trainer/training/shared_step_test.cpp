@@ -2,23 +2,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 #include <memory>
 #include <set>
 
+#include "runtime/core/bf16.h"
 #include "runtime/device/device.h"
 #include "tests/support/thread_ranks.h"
 #include "tests/support/tiny_training.h"
-#include "trainer/data/dataset.h"
-#include "trainer/model/separator.h"
+#include "tests/trainer/training/shared_training.h"
 #include "trainer/training/gradient_reducer.h"
-#include "trainer/training/prefetch.h"
 #include "trainer/training/ranks.h"
-#include "trainer/training/snapshot_task.h"
-#include "trainer/training/train_step.h"
-#include "trainer/training/validation.h"
 
 namespace stemfabric {
 namespace {
@@ -75,109 +70,106 @@ TEST(ThreadsOfRank, AreAsConfiguredWhereTheyAreAndSharedOutWhereTheyAreNot) {
   });
 }
 
+const ExecutionContext& cpu_context() {
+  static const ExecutionContext context({.device = {}, .threads = 1});
+  return context;
+}
+
 TEST(GradientReducer, SendsLongBucketsInParts) {
   Collectives::Options options = kOptions;
   options.most_bytes = 24 * sizeof(float);
   test::run_on_ranks(2, options, [](Collectives& ranks) {
     std::vector<float> gradients(100, static_cast<float>(1 + ranks.rank()));
-    GradientReducer reducer(ranks, TensorView(gradients.data(), DType::kF32, Shape{100}), 80,
-                            20 * sizeof(float));
-    reducer.begin(0);
+    const auto sums = make_step_sums(ranks, nullptr);
+    const int64_t begin = ranks.mark();
+    GradientReducer reducer(cpu_context(), *sums,
+                            TensorView(gradients.data(), DType::kF32, Shape{100}), 80,
+                            {.bucket_bytes = 20 * sizeof(float)});
+    sums->begin(0);
+    reducer.begin();
     reducer.kernels_are_final(30);
-    EXPECT_EQ(reducer.started(), 3);  // of 24, 24 and 2
+    EXPECT_EQ(ranks.mark() - begin, 1 + 3);  // of 24, 24 and 2
     reducer.finish();
-    EXPECT_EQ(reducer.started(), 3 + 2 + 1);
+    EXPECT_EQ(ranks.mark() - begin, 2 + 3 + 2 + 1);
+    EXPECT_EQ(reducer.started(), 3);
     EXPECT_EQ(gradients, std::vector<float>(100, 3));
   });
 }
 
 TEST(GradientReducer, StartsABucketWhenEnoughIsFinalAndSumsEverythingOnce) {
-  test::run_on_ranks(3, kOptions, [](Collectives& ranks) {
-    std::vector<float> gradients(100);
-    GradientReducer reducer(ranks, TensorView(gradients.data(), DType::kF32, Shape{100}), 80,
-                            20 * sizeof(float));
-    for (int64_t step = 0; step < 3; ++step) {
-      for (std::size_t i = 0; i < gradients.size(); ++i) {
-        gradients[i] = static_cast<float>(i) + static_cast<float>(ranks.rank());
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    test::run_on_ranks(3, kOptions, [&](Collectives& ranks) {
+      std::vector<float> gradients(100);
+      const auto sums = make_step_sums(ranks, nullptr);
+      GradientReducer reducer(
+          cpu_context(), *sums, TensorView(gradients.data(), DType::kF32, Shape{100}), 80,
+          {.bucket_bytes = 20 * static_cast<int64_t>(dtype_size(dtype)), .dtype = dtype});
+      for (int64_t step = 0; step < 3; ++step) {
+        for (std::size_t i = 0; i < gradients.size(); ++i) {  // all sums are exact in bf16, too
+          gradients[i] = static_cast<float>(i % 64) + static_cast<float>(ranks.rank());
+        }
+        sums->begin(step);
+        reducer.begin();
+        reducer.kernels_are_final(70);  // too few
+        EXPECT_EQ(reducer.started(), 0);
+        reducer.kernels_are_final(50);
+        EXPECT_EQ(reducer.started(), 1);
+        reducer.kernels_are_final(29);
+        EXPECT_EQ(reducer.started(), 2);
+        reducer.finish();  // the other kernels, and what is no kernel
+        EXPECT_EQ(reducer.started(), 4);
+        for (std::size_t i = 0; i < gradients.size(); ++i) {
+          ASSERT_EQ(gradients[i], 3.0F * static_cast<float>(i % 64) + 3.0F) << i;
+        }
       }
-      reducer.begin(step);
-      reducer.kernels_are_final(70);  // too few
-      EXPECT_EQ(reducer.started(), 0);
-      reducer.kernels_are_final(50);
-      EXPECT_EQ(reducer.started(), 1);
-      reducer.kernels_are_final(29);
-      EXPECT_EQ(reducer.started(), 2);
-      reducer.finish();  // the other kernels, and what is no kernel
-      EXPECT_EQ(reducer.started(), 4);
-      for (std::size_t i = 0; i < gradients.size(); ++i) {
-        ASSERT_EQ(gradients[i], 3.0F * static_cast<float>(i) + 3.0F) << i;
-      }
+    });
+  }
+}
+
+// Each part is off by the relative rounding error u of bf16 at most, and the sum is rounded once
+// more: u Σ|g| + u (1 + u) Σ|g|, besides the rounding of the float32 sums.
+TEST(GradientReducer, SumsOfBf16AreWithinItsRounding) {
+  constexpr double kU = 0x1p-8;
+  constexpr int kRanks = 3;
+  const auto part = [](int rank, std::size_t i) {
+    return test::tiny_random(5, static_cast<uint32_t>(rank), static_cast<int64_t>(i));
+  };
+  test::run_on_ranks(kRanks, kOptions, [&](Collectives& ranks) {
+    std::vector<float> gradients(1000);
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      gradients[i] = part(ranks.rank(), i);
     }
+    const auto sums = make_step_sums(ranks, nullptr);
+    GradientReducer reducer(cpu_context(), *sums,
+                            TensorView(gradients.data(), DType::kF32, Shape{1000}), 900,
+                            {.bucket_bytes = 512, .dtype = DType::kBF16});
+    sums->begin(0);
+    reducer.begin();
+    reducer.kernels_are_final(0);
+    reducer.finish();
+    double used = 0;
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      double sum = 0;
+      double size = 0;
+      for (int r = 0; r < kRanks; ++r) {
+        sum += part(r, i);
+        size += std::abs(part(r, i));
+      }
+      const double bound = (kU * (2 + kU) + kRanks * 0x1p-24) * size;
+      ASSERT_LE(std::abs(gradients[i] - sum), bound) << i;
+      used = std::max(used, std::abs(gradients[i] - sum) / bound);
+      ASSERT_EQ(gradients[i], round_to_bf16(gradients[i]));
+    }
+    EXPECT_GT(used, 0.1) << "nothing was rounded";
   });
 }
 
-// A training of some steps from the first sample on; ranks share the steps.
-struct Training {
-  std::vector<float> weights;
-  std::vector<double> losses, norms;
-  std::vector<int64_t> samples;
-  std::vector<bool> stops;
-  LossValues validation;
-};
+using Training = test::SharedTraining;
 
 Training train(Collectives& ranks, const std::filesystem::path& folder, int64_t whole_batch,
                int64_t steps) {
-  const Dataset data(folder);  // each rank has its own, as processes do
-  const ExecutionContext ctx({.device = {}, .threads = 1});
-  ModelConfig config;
-  config.input_dim = data.features();
-  config.output_dim = data.outputs();
-  config.max_sequence_length = data.tokens();
-  config.dim = 16;
-  config.depth = 2;
-  config.heads = 2;
-  config.dim_ff = 16;
-  config.attention.dropout = 0.2;
-  const StepPlan plan{.samples = data.size(),
-                      .batch_size = whole_batch / ranks.size(),
-                      .accumulation = 2,
-                      .ranks = ranks.size(),
-                      .rank = ranks.rank()};
-  Separator model(ctx, config,
-                  {.batch = plan.batch_size, .tokens = data.tokens(), .training = true});
-  model.parameters().initialize(model.weights().as<float>(), 5);
-  // Momentum alone: an update is linear in the gradient, so that its rounding stays small.
-  Optimizer optimizer(ctx, {.epsilon = 1.0}, model.parameters().block_elements(),
-                      model.parameters().decayed_elements());
-  SnapshotObjective objective(ctx);
-  SnapshotStage stage(ctx, {1, 0.5, 2, 1, 0.25, 1});
-  TrainStep step(ctx, {.grad_clip = 0.5, .seed = 7, .ranks = &ranks, .bucket_bytes = 512}, model,
-                 optimizer, nullptr, objective, stage);
-  Training result;
-  {
-    Prefetcher batches(data, SampleStream(plan, 9, true, 0, 0), plan.batch_size, 2);
-    PhaseTimes times;
-    for (int64_t i = 0; i < steps; ++i) {
-      std::vector<const SampleBatch*> micro_batches;
-      const int64_t count = plan.micro_batches_in_step(i % plan.steps_per_epoch());
-      for (int64_t m = 0; m < count; ++m) {
-        micro_batches.push_back(&batches.next());
-      }
-      // The last rank is asked to stop before the third step.
-      step.launch(micro_batches, i, 0.05, times, i == 2 && ranks.rank() + 1 == ranks.size());
-      const StepResult r = step.collect(times);
-      result.losses.push_back(r.loss.total);
-      result.norms.push_back(r.grad_norm);
-      result.samples.push_back(r.samples);
-      result.stops.push_back(r.stop);
-      batches.release();
-    }
-  }
-  result.validation = *dataset_loss(ctx, ranks, model, objective, stage, nullptr, data,
-                                    plan.batch_size, [] { return false; });
-  const auto* weights = model.weights().as<float>();
-  result.weights.assign(weights, weights + model.parameters().block_elements());
-  return result;
+  return test::train_shared(ExecutionContext({.device = {}, .threads = 1}), ranks,
+                            {.folder = folder, .whole_batch = whole_batch, .steps = steps});
 }
 
 // 17 samples in steps of 8: the last step of an epoch has one sample, so that most ranks have none.
@@ -233,9 +225,30 @@ TEST(SharedStep, ARankThatDrewOtherWeightsIsNoticed) {
                                   [](Collectives& ranks) {
                                     Tensor weights = Tensor::zeros({8}, DType::kF32);
                                     weights.as<float>()[3] = static_cast<float>(ranks.rank());
-                                    require_equal_results(ranks, weights.view(), {});
+                                    require_equal_results(cpu_context(), ranks, weights.view(), {});
                                   }),
                InternalError);
+}
+
+TEST(RequireOwnDevices, NamesRanksThatShareAGpuOrHaveNone) {
+  const auto message = [](const std::vector<DeviceInfo>& devices) -> std::string {
+    try {
+      test::run_on_ranks(static_cast<int>(devices.size()), kOptions, [&](Collectives& ranks) {
+        require_own_devices(ranks, devices[static_cast<std::size_t>(ranks.rank())]);
+      });
+    } catch (const DeviceError& error) {
+      return error.what();
+    }
+    return "in order";
+  };
+  const DeviceInfo cpu_device;
+  const DeviceInfo one{.device = {DeviceKind::kCuda, 0}, .id = "aa"};
+  const DeviceInfo two{.device = {DeviceKind::kCuda, 0}, .id = "bb"};  // as each rank sees its own
+  EXPECT_EQ(message({cpu_device, cpu_device, cpu_device}), "in order");
+  EXPECT_EQ(message({one, two}), "in order");
+  EXPECT_NE(message({two, one, one}).find("ranks 1 and 2 have the same GPU"), std::string::npos);
+  EXPECT_NE(message({one, two, cpu_device}).find("rank 0 computes on a GPU, rank 2 on a CPU"),
+            std::string::npos);
 }
 
 TEST(RequireEqualRanks, NamesHashesRankAndKeys) {
@@ -243,7 +256,7 @@ TEST(RequireEqualRanks, NamesHashesRankAndKeys) {
   const auto message = [&](const RunIdentity& first, const RunIdentity& second) -> std::string {
     try {
       test::run_on_ranks(2, kOptions, [&](Collectives& ranks) {
-        require_equal_ranks(ranks, ranks.first() ? first : second, weights.view());
+        require_equal_ranks(cpu_context(), ranks, ranks.first() ? first : second, weights.view());
       });
     } catch (const ConfigError& error) {
       return error.what();
