@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -81,6 +83,33 @@ std::string hash_of(const ConstTensorView& tensor) {
 
 }  // namespace
 
+void on_every_rank(Collectives& ranks, const std::function<void()>& work) {
+  std::exception_ptr error;
+  std::string text;
+  try {
+    work();
+  } catch (const std::exception& thrown) {
+    error = std::current_exception();
+    text = thrown.what();
+  }
+  std::optional<Collectives::Failure> failure;
+  if (!ranks.alone()) {
+    try {
+      failure = ranks.agree_on_failure(text);
+    } catch (const CollectiveError&) {
+      if (!error) {  // one's own error says more
+        throw;
+      }
+    }
+  }
+  if (error) {
+    std::rethrow_exception(error);
+  }
+  if (failure) {
+    throw CollectiveError("rank {} cannot go on", failure->first);
+  }
+}
+
 int64_t threads_of_rank(Collectives& ranks, int64_t configured) {
   if (ranks.alone()) {
     return configured;
@@ -100,10 +129,13 @@ void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
   const auto configs = ranks.all_gather(common_config(identity), "configuration of each rank");
   std::vector<std::string> hashes;
   std::ranges::transform(configs, std::back_inserter(hashes), sha256_hex);
-  require_equal("the configuration", hashes, configs);
-  require_equal("the data set", ranks.all_gather(identity.data_hash, "data hash of each rank"), {});
-  require_equal("the set of initial parameters",
-                ranks.all_gather(hash_of(weights), "initial parameters of each rank"), {});
+  const auto data = ranks.all_gather(identity.data_hash, "data hash of each rank");
+  const auto parameters = ranks.all_gather(hash_of(weights), "initial parameters of each rank");
+  on_every_rank(ranks, [&] {
+    require_equal("the configuration", hashes, configs);
+    require_equal("the data set", data, {});
+    require_equal("the set of initial parameters", parameters, {});
+  });
 }
 
 void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
@@ -115,14 +147,16 @@ void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
       fmt::format("weights {:.16}, learning rate {}, epochs without progress {}", hash_of(weights),
                   state.schedule.lr, state.early_stopping.epochs_without_progress);
   const auto all = ranks.all_gather(mine, "weights and decisions of each rank");
-  for (std::size_t r = 1; r < all.size(); ++r) {
-    if (all[r] != all[0]) {
-      throw InternalError(
-          "after step {} rank {} has {}, and rank 0 has {}; ranks of one run must not differ: are "
-          "their machines of one kind? The last checkpoint is whole",
-          state.step, r, all[r], all[0]);
+  on_every_rank(ranks, [&] {
+    for (std::size_t r = 1; r < all.size(); ++r) {
+      if (all[r] != all[0]) {
+        throw InternalError(
+            "after step {} rank {} has {}, and rank 0 has {}; ranks of one run must not differ: "
+            "are their machines of one kind? The last checkpoint is whole",
+            state.step, r, all[r], all[0]);
+      }
     }
-  }
+  });
 }
 
 void broadcast(Collectives& ranks, const TensorView& tensor, const std::string& what) {

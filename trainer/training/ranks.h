@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "runtime/collectives/collectives.h"
 #include "trainer/training/checkpoint.h"
@@ -23,6 +24,11 @@ void require_equal_ranks(Collectives& ranks, const RunIdentity& identity,
 // rank if not.
 void require_equal_results(Collectives& ranks, const ConstTensorView& weights,
                            const TrainingState& state);
+
+// Work that every rank does for itself, without collectives. If it throws on any rank all end here,
+// in order (Collectives::failure()), instead of waiting for one that is gone: those on which it
+// threw with that error, the others with a CollectiveError. Alone: just the work.
+void on_every_rank(Collectives& ranks, const std::function<void()>& work);
 
 // Gives every rank what rank 0 has. Contiguous host memory.
 void broadcast(Collectives& ranks, const TensorView& tensor, const std::string& what);

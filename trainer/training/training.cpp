@@ -1,5 +1,7 @@
 #include "trainer/training/training.h"
 
+#include <optional>
+
 #include "runtime/core/check.h"
 #include "trainer/device_context.h"
 #include "trainer/training/preflight.h"
@@ -24,27 +26,44 @@ std::string_view end_name(TrainingResult::End end) {
   return "unknown";
 }
 
-TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options) {
-  validate_config(config);
-  TrainingSetup setup = prepare_training(config);
-  const TrainingConfig& training = config.config.training;
-  Collectives alone;
-  Collectives& ranks = options.ranks != nullptr ? *options.ranks : alone;
+namespace {
+
+ExecutionContext make_context(const TrainingConfig& training, const TrainOptions& options,
+                              const Collectives& ranks, int64_t threads) {
   ExecutionContext ctx = options.make_context
                              ? options.make_context()
-                             : device_context(training.device, "training.device",
-                                              threads_of_rank(ranks, training.threads));
+                             : device_context(training.device, "training.device", threads);
   if (!ranks.alone() && !ctx.is_cpu()) {
     throw ConfigError(
         "training.device is {}, which takes {} here, but several ranks train on CPUs only: use "
         "--device cpu, or one process on the GPU",
         training.device, ctx.device().to_string());
   }
+  return ctx;
+}
+
+}  // namespace
+
+TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options) {
+  const TrainingConfig& training = config.config.training;
+  Collectives alone;
+  Collectives& ranks = options.ranks != nullptr ? *options.ranks : alone;
+  const int64_t threads = threads_of_rank(ranks, training.threads);
+  std::optional<TrainingSetup> setup;
+  std::optional<ExecutionContext> ctx;
+  on_every_rank(ranks, [&] {
+    validate_config(config);
+    setup = prepare_training(config, threads);
+    ctx = make_context(training, options, ranks, threads);
+  });
   // Asked before anything is taken, for the advice if it does not suffice.
-  const int64_t available = ctx.resource().available_bytes();
-  const std::string advice = batch_size_advice(training, setup, ctx.device(), available);
+  const int64_t available = ctx->resource().available_bytes();
+  const std::string advice =
+      batch_size_advice(training, *setup, ctx->device(), available, ranks.size());
+  std::optional<StopSignalGuard> own;
+  StopSignalGuard& signals = options.signals != nullptr ? *options.signals : own.emplace();
   try {
-    Trainer trainer(config, options, std::move(setup), std::move(ctx), ranks);
+    Trainer trainer(config, options, *std::move(setup), *std::move(ctx), ranks, signals);
     return options.dry_run ? trainer.dry_run() : trainer.run();
   } catch (const OutOfMemoryError& error) {
     throw OutOfMemoryError("{}{}", error.what(), advice);
