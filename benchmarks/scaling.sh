@@ -30,10 +30,10 @@ mkdir -p "$out"
 
 for n in "${ranks[@]}"; do
   [[ $n =~ ^[1-9][0-9]*$ ]] || fail "RANKS holds '$n', which is no number of ranks"
-  echo "scaling.sh: $n ranks, see $out/ranks-$n.txt" >&2
+  echo "scaling.sh: $n rank$( ((n == 1)) || echo s), see $out/ranks-$n.txt" >&2
   if ! "${launch[@]}" -n "$n" "$bench" "$@" >"$out/ranks-$n.txt" 2>"$out/ranks-$n.err"; then
-    tail -n 5 "$out/ranks-$n.err" >&2
-    fail "$launcher failed on $n ranks; see $out/ranks-$n.err"
+    head -n 5 "$out/ranks-$n.err" >&2
+    fail "$launcher failed with $n rank(s); see $out/ranks-$n.err"
   fi
 done
 
