@@ -1,30 +1,42 @@
 #!/usr/bin/env bash
-# Makes the relocatable package: the program, the tests and benchmarks of its kernels, and all that they
+# Makes the relocatable package: the program, its benchmarks, the tests of its kernels, and all that they
 # need but the C and C++ libraries, so that it runs on any x86-64 Linux with glibc 2.36 and GCC 12's
 # libstdc++ or newer: no Debian packages, no network, no build. GPUs need their driver and cuBLASLt of
-# CUDA 13 (a toolkit, or the libraries that come with PyTorch), several ranks on GPUs NCCL; the CPU needs none.
-#   scripts/package.sh [OUTPUT_DIR]     default: build/package
-# Makes OUTPUT_DIR/stemfabric-VERSION-REVISION/ and the same as .tar.xz. JOBS=N limits the build.
+# CUDA 13 (a toolkit, or the libraries that come with PyTorch), several ranks on GPUs NCCL; the CPU needs none. Several
+# ranks need Open MPI 4 where they run (on Debian: openmpi-bin); its libraries belong to it and are not in the package.
+#   scripts/package.sh [--cpu] [OUTPUT_DIR]     default: build/package; --cpu: without CUDA, needs no nvcc
+# Makes OUTPUT_DIR/stemfabric-VERSION-REVISION[-cpu]/ and the same as .tar.xz. JOBS=N limits the build.
+# scripts/package_trial.sh tries the result on a bare Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+preset=cuda
+[[ ${1:-} != --cpu ]] || { preset=cpu; shift; }
+[[ ${1:-} != -* && $# -le 1 ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=${1:-build/package}
-command -v nvcc >/dev/null || { echo "package.sh: nvcc is not on PATH (CUDA 13, e.g. PATH=/usr/local/cuda/bin:\$PATH)" >&2; exit 2; }
-programs=(stemfabric runtime_tests kernels_cuda_tests trainer_cuda_tests kernel_benchmarks train_step_bench)
+programs=(stemfabric runtime_tests kernel_benchmarks train_step_bench ranks_bench)
+also=(tests/data configs docs scripts/sweep.py scripts/continuous.py scripts/script_support.py scripts/slurm benchmarks/scaling.sh benchmarks/scaling_estimate.py LICENSE README.md)
+if [[ $preset == cuda ]]; then
+  command -v nvcc >/dev/null || { echo "package.sh: nvcc is not on PATH (CUDA 13, e.g. PATH=/usr/local/cuda/bin:\$PATH); --cpu makes a package without CUDA" >&2; exit 2; }
+  programs+=(kernels_cuda_tests trainer_cuda_tests)
+  also+=(benchmarks/peers scripts/gpu_check.sh scripts/gpu_check)
+fi
 
 scripts/install_deps.sh
-cmake --preset cuda
-cmake --build --preset cuda ${JOBS:+--parallel "$JOBS"} --target "${programs[@]}"
+cmake --preset "$preset" -DSTEMFABRIC_MPI=ON
+cmake --build --preset "$preset" ${JOBS:+--parallel "$JOBS"} --target "${programs[@]}"
 
-version=$(build/cuda/stemfabric --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -1)
+version=$("build/$preset/stemfabric" --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -1)
 revision=$(git describe --always --dirty --abbrev=10 '--exclude=*' 2>/dev/null || echo unknown)
 name=stemfabric-$version-$revision
+[[ $preset == cuda ]] || name+=-cpu
 package=$out/$name
 rm -rf "$package" "$package.tar.xz"
 mkdir -p "$package/lib"
-cmake --install build/cuda --prefix "$package" --component package --strip >/dev/null
+cmake --install "build/$preset" --prefix "$package" --component package --strip >/dev/null
 for program in "${programs[@]}"; do
   [[ -x $package/bin/$program ]] || { echo "package.sh: bin/$program was not installed" >&2; exit 1; }
 done
+[[ -f $package/lib/libstemfabric_mpi.so ]] || { echo "package.sh: the module for several ranks was not installed" >&2; exit 1; }
 
 # Every shared library that a program needs, but those of the C and C++ compilers, which the system has.
 not_ours='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|libpthread|librt|libstdc\+\+|libgcc_s)\.so'
@@ -35,7 +47,7 @@ ldd "$package"/bin/* | awk '$2 == "=>" {print $1, $3}' | sort -u | while read -r
 done
 
 # What the tests and scripts read, under the names that it has in the repository.
-git ls-files -z tests/data configs docs benchmarks/peers benchmarks/compare.py scripts/gpu_check.sh scripts/gpu_check scripts/sweep.py scripts/continuous.py scripts/script_support.py scripts/slurm LICENSE README.md |
+git ls-files -z "${also[@]}" |
   while IFS= read -r -d '' file; do
     mkdir -p "$package/$(dirname "$file")"
     cp -p "$file" "$package/$file"

@@ -156,7 +156,8 @@ void Collectives::wait_until(int64_t place, const std::function<bool()>& done,
           "rank {} of {} waited {:.4g} s (distributed.timeout_s) in the collective '{}' for {}; "
           "the last checkpoint is whole, the same command goes on from it",
           rank_, size_, options_.timeout_s, what(),
-          late(place, ", which died or hangs", ", which died or hang"));
+          late(place, ", which died or hangs, or to which the network is cut",
+               ", which died or hang, or to which the network is cut"));
     }
     if (!noticed && options_.interrupted && options_.interrupted()) {
       stopped = stopped.value_or(now);
@@ -260,7 +261,7 @@ Collectives::Collectives(std::unique_ptr<Transport> transport, Options options)
       options_(std::move(options)),
       rank_(transport_->rank()),
       size_(transport_->size()) {
-  SF_CHECK(options_.timeout_s > 0, "a time limit of {} s", options_.timeout_s);
+  set_timeout(options_.timeout_s);
   SF_CHECK(options_.most_bytes >= 8, "messages of {} bytes", options_.most_bytes);
 }
 
@@ -269,6 +270,11 @@ void Collectives::set_interrupted(std::function<bool()> interrupted) {
 }
 
 void Collectives::set_ordered(bool ordered) { options_.ordered = ordered; }
+
+void Collectives::set_timeout(double seconds) {
+  SF_CHECK(seconds > 0, "a time limit of {} s", seconds);
+  options_.timeout_s = seconds;
+}
 
 std::vector<int64_t> Collectives::segments(int64_t elements, std::size_t element_bytes) const {
   std::vector<int64_t> bytes;
@@ -351,5 +357,16 @@ std::vector<std::string> Collectives::all_gather(const std::string& mine, const 
 }
 
 void Collectives::barrier(const std::string& what) { all_gather("", what); }
+
+const std::optional<Collectives::Failure>& Collectives::agree_on_failure(const std::string& error) {
+  const std::vector<std::string> errors = all_gather(error, "whether all ranks can go on");
+  const auto has_one = [](const std::string& text) { return !text.empty(); };
+  if (const auto first = std::ranges::find_if(errors, has_one); first != errors.end()) {
+    const auto before = std::span(errors).first(static_cast<std::size_t>(rank_));
+    failure_ = {.first = static_cast<int>(first - errors.begin()),
+                .tells = !error.empty() && std::ranges::count(before, error) == 0};
+  }
+  return failure_;
+}
 
 }  // namespace stemfabric

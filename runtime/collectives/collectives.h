@@ -1,5 +1,6 @@
 // What the ranks of a run do together: sums, broadcasts, gatherings, each with a name and a time
-// limit, so that a rank that died or hangs is an error that says who and where instead of silence.
+// limit, so that a rank that died, hangs or cannot be reached is an error that says who and where
+// instead of silence.
 //
 // All ranks call the same functions in the same order, each from one thread. With one rank nothing
 // is sent and nothing waited for. A CollectiveError is the end of the run: what was started may
@@ -11,6 +12,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,6 +54,7 @@ class Collectives {
   const Options& options() const { return options_; }
   void set_interrupted(std::function<bool()> interrupted);
   void set_ordered(bool ordered);  // of sums from now on; the same on all ranks
+  void set_timeout(double seconds);
 
   // A sum under way.
   class Pending {
@@ -83,6 +86,15 @@ class Collectives {
   // done() are told with rank and collective.
   void wait_until(int64_t place, const std::function<bool()>& done,
                   const std::function<std::string()>& what);
+  // How a run ends in which all ranks know that it fails.
+  struct Failure {
+    int first = 0;       // the first rank that has an error
+    bool tells = false;  // whether this rank has one that none before it has
+  };
+  // Asks all ranks for the error that each has of its own; empty: none. If there is any, all ranks
+  // know, and their process may end in order (leave_ranks).
+  const std::optional<Failure>& agree_on_failure(const std::string& error);
+  const std::optional<Failure>& failure() const { return failure_; }  // as agreed, if at all
 
  private:
   class Operation;
@@ -106,6 +118,7 @@ class Collectives {
   // Ordered sums whose second half has not started. The halves start in the order of the sums on
   // every rank, whichever message comes first.
   std::deque<OrderedSum*> first_halves_;
+  std::optional<Failure> failure_;
 };
 
 }  // namespace stemfabric

@@ -252,10 +252,12 @@ void leave_ranks(int status, bool in_order) {
   if (g_mpi == nullptr) {
     return;
   }
+  const MpiFunctions& mpi = *g_mpi;
+  g_mpi = nullptr;
   if (in_order) {
-    g_mpi->finalise();
+    mpi.finalise();
   } else {
-    g_mpi->abort_all(status);
+    mpi.abort_all(status);
   }
 }
 

@@ -29,9 +29,9 @@ std::unique_ptr<Transport> join_ranks();
 // "Open MPI v4.1.4"; empty before join_ranks() or alone.
 std::string mpi_library();
 
-// At the end of the process; does nothing if MPI was not initialised. In order: together with the
-// other ranks. Otherwise all ranks of the job are ended at once with this exit status, and it does
-// not return.
+// At the end of the process; does nothing if MPI was not initialised, or was left before. In order:
+// together with the other ranks. Otherwise all ranks of the job are ended at once with this exit
+// status, and it does not return.
 void leave_ranks(int status, bool in_order);
 
 }  // namespace stemfabric

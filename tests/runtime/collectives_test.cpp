@@ -151,6 +151,18 @@ TEST(Collectives, BroadcastsAndGathersTextsOfAnyLength) {
   });
 }
 
+TEST(Collectives, AFailureIsKnownToAllAndToldByTheFirstThatHasIt) {
+  const std::vector<std::string> errors = {"", "no file", "no memory", "no file", ""};
+  run_on_ranks(5, kOrdered, [&](Collectives& ranks) {
+    EXPECT_FALSE(ranks.agree_on_failure(""));
+    EXPECT_FALSE(ranks.failure());
+    EXPECT_TRUE(ranks.agree_on_failure(errors[static_cast<std::size_t>(ranks.rank())]));
+    ASSERT_TRUE(ranks.failure());
+    EXPECT_EQ(ranks.failure()->first, 1);
+    EXPECT_EQ(ranks.failure()->tells, ranks.rank() == 1 || ranks.rank() == 2);
+  });
+}
+
 TEST(Collectives, ABarrierIsLeftOnlyWhenAllHaveEntered) {
   std::atomic<int> entered = 0;
   run_on_ranks(4, kOrdered, [&](Collectives& ranks) {

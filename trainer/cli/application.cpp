@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 #include <system_error>
+#include <utility>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -300,9 +301,35 @@ int flush_output(const std::string& command, int status) {
   return status;
 }
 
-constexpr std::string_view kOutOfMemory =
+constexpr const char* kOutOfMemory =
     "not enough memory; use a smaller training.batch_size (with more "
     "training.gradient_accumulation_steps), a smaller model or a machine with more memory";
+
+std::pair<int, std::string> status_and_message_of_current_exception() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {exit_status(error.kind()), error.what()};
+  } catch (const std::bad_alloc&) {
+    return {exit_status(ErrorKind::kOutOfMemory), kOutOfMemory};
+  } catch (const std::length_error&) {
+    return {exit_status(ErrorKind::kOutOfMemory), kOutOfMemory};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {exit_status(ErrorKind::kIo),
+            fmt::format("{}: {}; check the path and its permissions", error.path1().string(),
+                        error.code().message())};
+  } catch (const std::system_error& error) {
+    const char* what = std::ferror(stdout) != 0 ? "standard output could not be written"
+                                                : "the operating system refused";
+    return {exit_status(ErrorKind::kIo), fmt::format("{}: {}", what, error.code().message())};
+  } catch (const std::exception& error) {
+    return {exit_status(ErrorKind::kInternal),
+            fmt::format("internal error ({}); please report this as a bug", error.what())};
+  } catch (...) {
+    return {exit_status(ErrorKind::kInternal),
+            "internal error of unknown kind; please report this as a bug"};
+  }
+}
 
 }  // namespace
 
@@ -348,6 +375,14 @@ std::string one_line(std::string_view text) {
   return line;
 }
 
+int report_current_exception(const std::string& command, bool tell) {
+  const auto [status, message] = status_and_message_of_current_exception();
+  if (tell) {
+    report(command, status, message);
+  }
+  return status;
+}
+
 int run_application(std::vector<std::string> args, std::span<const AddCommand> commands) {
   std::string command;
   try {
@@ -359,27 +394,8 @@ int run_application(std::vector<std::string> args, std::span<const AddCommand> c
     apply_log_format_early(args);
     const int status = parse_and_run(args, commands, command);
     return flush_output(command, status);
-  } catch (const Error& error) {
-    return report(command, exit_status(error.kind()), error.what());
-  } catch (const std::bad_alloc&) {
-    return report(command, exit_status(ErrorKind::kOutOfMemory), kOutOfMemory);
-  } catch (const std::length_error&) {
-    return report(command, exit_status(ErrorKind::kOutOfMemory), kOutOfMemory);
-  } catch (const std::filesystem::filesystem_error& error) {
-    return report(command, exit_status(ErrorKind::kIo),
-                  fmt::format("{}: {}; check the path and its permissions", error.path1().string(),
-                              error.code().message()));
-  } catch (const std::system_error& error) {
-    const char* what = std::ferror(stdout) != 0 ? "standard output could not be written"
-                                                : "the operating system refused";
-    return report(command, exit_status(ErrorKind::kIo),
-                  fmt::format("{}: {}", what, error.code().message()));
-  } catch (const std::exception& error) {
-    return report(command, exit_status(ErrorKind::kInternal),
-                  fmt::format("internal error ({}); please report this as a bug", error.what()));
   } catch (...) {
-    return report(command, exit_status(ErrorKind::kInternal),
-                  "internal error of unknown kind; please report this as a bug");
+    return report_current_exception(command);
   }
 }
 

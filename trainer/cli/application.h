@@ -16,6 +16,10 @@ using AddCommand = void (*)(CLI::App& app, Run& run);
 // Never throws: whatever a command throws becomes one line on standard error.
 int run_application(std::vector<std::string> args, std::span<const AddCommand> commands);
 
+// In a catch block, what run_application() does with an exception: one line on standard error, if
+// it is to be told here, and the exit status.
+int report_current_exception(const std::string& command, bool tell = true);
+
 // `--outputDir=x` -> `--output-dir=x`; only names of options, up to a lone `--`.
 std::vector<std::string> normalise_option_names(std::vector<std::string> args);
 

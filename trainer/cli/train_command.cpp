@@ -1,6 +1,8 @@
 // stemfabric train: from a data set folder to a run folder with a trained model.
 #include <fmt/core.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,8 +11,10 @@
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "runtime/core/progress.h"
+#include "trainer/cli/application.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
+#include "trainer/training/ranks.h"
 #include "trainer/training/training.h"
 
 namespace stemfabric::cli {
@@ -65,36 +69,79 @@ void end_with_devices(const Error& error) {
 }
 
 // The ranks that this process was started among, if it was. Rank 0 speaks for all.
-std::unique_ptr<Collectives> join(const DistributedConfig& config) {
+std::unique_ptr<Collectives> join() {
   std::unique_ptr<Transport> transport = join_ranks();
   if (transport == nullptr) {
     return nullptr;
   }
-  const int rank = transport->rank();
-  const int size = transport->size();
-  if (rank > 0) {
+  if (const int rank = transport->rank(); rank > 0) {
     set_log_origin(fmt::format("rank {}", rank));
     set_log_level(LogLevel::kError);
     set_progress_enabled(false);
-  } else {
-    log_info("{} ranks: {}, its sums in {}", size, mpi_library(),
-             config.deterministic ? "the order of the ranks" : "the order that MPI chooses");
   }
-  return std::make_unique<Collectives>(std::move(transport),
-                                       Collectives::Options{.timeout_s = config.timeout_s,
-                                                            .ordered = config.deterministic,
-                                                            .interrupted = {},
-                                                            .devices_failed = end_with_devices});
+  Collectives::Options options;
+  options.devices_failed = end_with_devices;
+  return std::make_unique<Collectives>(std::move(transport), std::move(options));
 }
 
-int run_train(const Options& options) {
-  const LoadedConfig config = options.config.load(overrides(options));
-  const std::unique_ptr<Collectives> ranks = join(config.config.distributed);
+void take_settings(Collectives& ranks, const DistributedConfig& config) {
+  ranks.set_timeout(config.timeout_s);
+  ranks.set_ordered(config.deterministic);
+  if (ranks.first()) {
+    log_info("{} ranks: {}, its sums in {}", ranks.size(), mpi_library(),
+             config.deterministic ? "the order of the ranks" : "the order that MPI chooses");
+  }
+}
+
+int train(const Options& options, Collectives* ranks, StopSignalGuard& signals) {
+  Collectives alone;
+  LoadedConfig config;
+  on_every_rank(ranks != nullptr ? *ranks : alone,
+                [&] { config = options.config.load(overrides(options)); });
+  if (ranks != nullptr) {
+    take_settings(*ranks, config.config.distributed);
+  }
   const TrainingResult result = run_training(config, {.output_dir = options.output_dir,
                                                       .resume = options.resume,
                                                       .dry_run = options.dry_run,
-                                                      .ranks = ranks.get()});
+                                                      .ranks = ranks,
+                                                      .signals = &signals});
   return result.end == TrainingResult::End::kInterrupted ? kExitInterrupted : 0;
+}
+
+// In a catch block of an error that all ranks know of. It was told before any of them ends: one
+// that ends with an error takes the others with it.
+int end_together(Collectives& ranks) {
+  const int mine = report_current_exception("train", ranks.failure()->tells);
+  const auto all = ranks.all_gather(std::to_string(mine), "exit status of each rank");
+  const int status = std::stoi(all.at(static_cast<std::size_t>(ranks.failure()->first)));
+  leave_ranks(status, true);
+  return status;
+}
+
+// In a signal handler, before there is anything to save.
+void end_at_once(const char* /*signal*/) { ::_exit(kExitInterrupted); }
+void end_with_a_word(const char* signal) {
+  for (const char* text :
+       {"stemfabric train: stopped by ", signal,
+        " before training began; nothing is lost, run the same command again\n"}) {
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, std::strlen(text));
+  }
+  end_at_once(signal);
+}
+
+int run_train(const Options& options) {
+  // Before MPI starts, which may take long.
+  StopSignalGuard signals(rank_environment().rank == 0 ? end_with_a_word : end_at_once);
+  const std::unique_ptr<Collectives> ranks = join();
+  try {
+    return train(options, ranks.get(), signals);
+  } catch (...) {
+    if (ranks == nullptr || !ranks->failure()) {
+      throw;
+    }
+    return end_together(*ranks);
+  }
 }
 
 }  // namespace

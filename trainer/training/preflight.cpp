@@ -94,34 +94,40 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
   const int64_t in_step = std::min(plan.accumulation, plan.micro_batches_in_step(0));
   const bool rounds_gradients = plan.ranks > 1 && setup.config.distributed.gradient_dtype == "bf16";
   // Weights, gradients, two moments and the best weights; the moving average if it is on; weights
-  // in bf16 if products take those, gradients in bf16 if they are sent so.
+  // in bf16 if products take those, gradients in bf16 if they are sent so. On CPUs
+  // ordered sums of all gradients may be under way at once, and each holds as many bytes as it has.
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5) +
                         (limits.precision == DType::kBF16 ? block / 2 : 0) +
                         (rounds_gradients ? block / 2 : 0),
           .activations = plan_activation_bytes(setup.model, limits),
           .batches = task.train().batch_bytes(batches * plan.batch_size),
-          .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu)};
+          .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu),
+          .sums = plan.ranks > 1 && device.kind == DeviceKind::kCpu &&
+                          setup.config.distributed.deterministic
+                      ? block
+                      : 0};
 }
 
 std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
-                              const Device& device, int64_t available) {
+                              const Device& device, int64_t available, int64_t ranks) {
   const std::unique_ptr<TrainingTask> task =
       make_training_task(setup, resident_limit(config, device, available));
   const SampleSource& data = task->train();
   const ParameterTable table(setup.model);
-  const int64_t wanted = std::min(config.batch_size, data.size());
+  const int64_t wanted = std::min(config.batch_size, (data.size() + ranks - 1) / ranks);
   const bool on_cpu = device.kind == DeviceKind::kCpu;
   const auto need = [&](int64_t batch_size) {
     const StepPlan plan{.samples = data.size(),
                         .batch_size = batch_size,
-                        .accumulation = config.gradient_accumulation_steps};
+                        .accumulation = config.gradient_accumulation_steps,
+                        .ranks = ranks};
     const MemoryEstimate m = estimate_memory(config, setup, *task, table,
                                              {.batch = batch_size,
                                               .tokens = data.tokens(),
                                               .training = true,
                                               .precision = precision_dtype(config.precision)},
                                              plan, device);
-    return m.parameters + m.activations + m.staged + (on_cpu ? m.batches : 0);
+    return m.parameters + m.activations + m.staged + (on_cpu ? m.batches + m.sums : 0);
   };
   const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",
                                           wanted, mebibytes(need(wanted)), device.to_string());
@@ -183,9 +189,10 @@ void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,
       estimate_memory(config, setup, task, table, limits, plan, ctx.device());
   if (ctx.is_cpu()) {
     const std::size_t batches = memory.batches + memory.staged;
-    log_info("memory: {} for parameters and optimiser, {} activations, {} batches; {} in all",
+    log_info("memory: {} for parameters and optimiser, {} activations, {} batches{}; {} in all",
              mebibytes(memory.parameters), mebibytes(memory.activations), mebibytes(batches),
-             mebibytes(memory.parameters + memory.activations + batches));
+             memory.sums > 0 ? fmt::format(", {} sums over ranks", mebibytes(memory.sums)) : "",
+             mebibytes(memory.parameters + memory.activations + batches + memory.sums));
   } else {
     const int64_t free = ctx.resource().available_bytes();
     log_info(

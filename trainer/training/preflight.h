@@ -30,6 +30,7 @@ struct MemoryEstimate {
   std::size_t activations = 0;
   std::size_t batches = 0;  // on the host
   std::size_t staged = 0;   // what the ops read of them: copies on a GPU, and spectra
+  std::size_t sums = 0;     // on the host: parts of gradients that other ranks send, at most
 };
 MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup& setup,
                                const TrainingTask& task, const ParameterTable& table,
@@ -40,8 +41,9 @@ int64_t batches_held(const StepPlan& plan, const Device& device);
 
 // What to do when memory runs out on a device of which `available` bytes were free (-1: unknown),
 // to follow the error's text: the batch size that fits by the plan of the activations, if one does.
+// `ranks`: of the run.
 std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup& setup,
-                              const Device& device, int64_t available);
+                              const Device& device, int64_t available, int64_t ranks);
 
 // Writes all of it to the log.
 void log_preflight(const TrainingConfig& config, const TrainingSetup& setup,

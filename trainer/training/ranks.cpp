@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
@@ -88,6 +90,33 @@ std::string hash_of(const ExecutionContext& ctx, const ConstTensorView& of_conte
 
 }  // namespace
 
+void on_every_rank(Collectives& ranks, const std::function<void()>& work) {
+  std::exception_ptr error;
+  std::string text;
+  try {
+    work();
+  } catch (const std::exception& thrown) {
+    error = std::current_exception();
+    text = thrown.what();
+  }
+  std::optional<Collectives::Failure> failure;
+  if (!ranks.alone()) {
+    try {
+      failure = ranks.agree_on_failure(text);
+    } catch (const CollectiveError&) {
+      if (!error) {  // one's own error says more
+        throw;
+      }
+    }
+  }
+  if (error) {
+    std::rethrow_exception(error);
+  }
+  if (failure) {
+    throw CollectiveError("rank {} cannot go on", failure->first);
+  }
+}
+
 int64_t threads_of_rank(Collectives& ranks, int64_t configured) {
   if (ranks.alone()) {
     return configured;
@@ -107,24 +136,24 @@ void require_own_devices(Collectives& ranks, const DeviceInfo& mine) {
   const auto all = ranks.all_gather(
       on_gpu ? fmt::format("{} {} {}", machine(), mine.device.to_string(), mine.id) : "",
       "device of each rank");
-  for (std::size_t r = 1; r < all.size(); ++r) {
-    if (all[r].empty() != all[0].empty()) {
-      throw DeviceError(
-          "training.device: rank 0 computes on {}, rank {} on {}: start ranks only where there is "
-          "a "
-          "GPU for each, or use --device cpu",
-          all[0].empty() ? "a CPU" : "a GPU", r, all[r].empty() ? "a CPU" : "a GPU");
+  on_every_rank(ranks, [&] {
+    for (std::size_t r = 1; r < all.size(); ++r) {
+      if (all[r].empty() != all[0].empty()) {
+        throw DeviceError(
+            "training.device: rank 0 computes on {}, rank {} on {}: start ranks only where there "
+            "is a GPU for each, or use --device cpu",
+            all[0].empty() ? "a CPU" : "a GPU", r, all[r].empty() ? "a CPU" : "a GPU");
+      }
+      const auto here = all.begin() + static_cast<std::ptrdiff_t>(r);
+      const auto same = std::find(all.begin(), here, all[r]);
+      if (on_gpu && same != here) {
+        throw DeviceError(
+            "training.device: ranks {} and {} have the same GPU ({}): start at most as many ranks "
+            "on a machine as it has GPUs, or use --device cpu",
+            same - all.begin(), r, all[r]);
+      }
     }
-    const auto same =
-        std::ranges::find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(r), all[r]);
-    if (on_gpu && same != all.begin() + static_cast<std::ptrdiff_t>(r)) {
-      throw DeviceError(
-          "training.device: ranks {} and {} have the same GPU ({}): start at most as many ranks on "
-          "a "
-          "machine as it has GPUs, or use --device cpu",
-          same - all.begin(), r, all[r]);
-    }
-  }
+  });
 }
 
 void require_equal_ranks(const ExecutionContext& ctx, Collectives& ranks,
@@ -135,10 +164,14 @@ void require_equal_ranks(const ExecutionContext& ctx, Collectives& ranks,
   const auto configs = ranks.all_gather(common_config(identity), "configuration of each rank");
   std::vector<std::string> hashes;
   std::ranges::transform(configs, std::back_inserter(hashes), sha256_hex);
-  require_equal("the configuration", hashes, configs);
-  require_equal("the data set", ranks.all_gather(identity.data_hash, "data hash of each rank"), {});
-  require_equal("the set of initial parameters",
-                ranks.all_gather(hash_of(ctx, weights), "initial parameters of each rank"), {});
+  const auto data = ranks.all_gather(identity.data_hash, "data hash of each rank");
+  const auto parameters =
+      ranks.all_gather(hash_of(ctx, weights), "initial parameters of each rank");
+  on_every_rank(ranks, [&] {
+    require_equal("the configuration", hashes, configs);
+    require_equal("the data set", data, {});
+    require_equal("the set of initial parameters", parameters, {});
+  });
 }
 
 void require_equal_results(const ExecutionContext& ctx, Collectives& ranks,
@@ -150,14 +183,16 @@ void require_equal_results(const ExecutionContext& ctx, Collectives& ranks,
       "weights {:.16}, learning rate {}, epochs without progress {}", hash_of(ctx, weights),
       state.schedule.lr, state.early_stopping.epochs_without_progress);
   const auto all = ranks.all_gather(mine, "weights and decisions of each rank");
-  for (std::size_t r = 1; r < all.size(); ++r) {
-    if (all[r] != all[0]) {
-      throw InternalError(
-          "after step {} rank {} has {}, and rank 0 has {}; ranks of one run must not differ: are "
-          "their machines of one kind? The last checkpoint is whole",
-          state.step, r, all[r], all[0]);
+  on_every_rank(ranks, [&] {
+    for (std::size_t r = 1; r < all.size(); ++r) {
+      if (all[r] != all[0]) {
+        throw InternalError(
+            "after step {} rank {} has {}, and rank 0 has {}; ranks of one run must not differ: "
+            "are their machines of one kind? The last checkpoint is whole",
+            state.step, r, all[r], all[0]);
+      }
     }
-  }
+  });
 }
 
 void broadcast(const ExecutionContext& ctx, Collectives& ranks, const TensorView& tensor,

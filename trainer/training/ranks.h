@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "runtime/collectives/collectives.h"
 #include "runtime/device/device.h"
@@ -29,6 +30,11 @@ void require_equal_ranks(const ExecutionContext& ctx, Collectives& ranks,
 // rank if not.
 void require_equal_results(const ExecutionContext& ctx, Collectives& ranks,
                            const ConstTensorView& weights, const TrainingState& state);
+
+// Work that every rank does for itself, without collectives. If it throws on any rank all end here,
+// in order (Collectives::failure()), instead of waiting for one that is gone: those on which it
+// threw with that error, the others with a CollectiveError. Alone: just the work.
+void on_every_rank(Collectives& ranks, const std::function<void()>& work);
 
 // Gives every rank what rank 0 has: contiguous, of ctx.
 void broadcast(const ExecutionContext& ctx, Collectives& ranks, const TensorView& tensor,

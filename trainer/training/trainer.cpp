@@ -107,7 +107,7 @@ GradientReducer::Options gradient_options(const DistributedConfig& config) {
 }  // namespace
 
 Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
-                 ExecutionContext ctx, Collectives& ranks)
+                 ExecutionContext ctx, Collectives& ranks, StopSignalGuard& signals)
     : loaded_(config),
       config_(config.config),
       options_(options),
@@ -132,7 +132,9 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       metric_(task_->make_metric(ctx_)),
       stage_(task_->make_stage(ctx_)),
       schedule_(schedule_options(config_.training, total_steps_)),
-      stopping_(config_.training.patience, config_.training.min_delta) {
+      stopping_(config_.training.patience, config_.training.min_delta),
+      signals_(signals) {
+  signals_.remember();
   write_on_host(ctx_, model_.weights(), [&](const TensorView& host) {
     initialise_weights(setup_, model_.parameters(), seed(), host.as<float>());
   });
@@ -175,16 +177,20 @@ void Trainer::preflight() {
 
 void Trainer::start() {
   require_equal_ranks(ctx_, ranks_, identity_, model_.weights());
-  const std::optional<Checkpoint> checkpoint = writes() ? open_run_folder() : std::nullopt;
-  preflight();
-  if (checkpoint) {
-    restore(*checkpoint);
-  }
-  share_restored(checkpoint.has_value());
+  bool restored = false;
+  on_every_rank(ranks_, [&] {
+    const std::optional<Checkpoint> checkpoint = writes() ? open_run_folder() : std::nullopt;
+    preflight();
+    if (checkpoint) {
+      restore(*checkpoint);
+      restored = true;
+    }
+    if (writes()) {
+      open_logs();
+    }
+  });
+  share_restored(restored);
   set_statistics();
-  if (writes()) {
-    open_logs();
-  }
   session_begin_ = std::chrono::steady_clock::now();
   session_first_step_ = state_.step;
   start_prefetch();
@@ -337,7 +343,7 @@ TrainingResult Trainer::train() {
 
 TrainingResult Trainer::dry_run() {
   require_equal_ranks(ctx_, ranks_, identity_, model_.weights());
-  preflight();
+  on_every_rank(ranks_, [&] { preflight(); });
   set_statistics();
   start_prefetch();
   launch_step();
@@ -442,12 +448,13 @@ void Trainer::collect_step() {
   if (state_.skipped_in_a_row >= limit) {
     try_write_report(fmt::format("stopped at step {}: {} not finite", record.step, record.skipped),
                      partial_result());
-    throw NumericError(
-        "training stopped at step {}: {} steps in a row had values that are not finite; in the "
-        "last "
-        "one {}; lower training.lr or set training.grad_clip, and look at the samples that "
-        "{} names",
-        record.step, limit, record.skipped, (options_.output_dir / "metrics.jsonl").string());
+    on_every_rank(ranks_, [&] {  // losses are those of all ranks
+      throw NumericError(
+          "training stopped at step {}: {} steps in a row had values that are not finite; in the "
+          "last one {}; lower training.lr or set training.grad_clip, and look at the samples that "
+          "{} names",
+          record.step, limit, record.skipped, (options_.output_dir / "metrics.jsonl").string());
+    });
   }
   const int64_t done = state_.step - session_first_step_;
   if (done == kStepsBeforeForecast && total_steps_ > state_.step) {

@@ -26,7 +26,7 @@ namespace stemfabric {
 class Trainer {
  public:
   Trainer(const LoadedConfig& config, const TrainOptions& options, TrainingSetup setup,
-          ExecutionContext ctx, Collectives& ranks);
+          ExecutionContext ctx, Collectives& ranks, StopSignalGuard& signals);
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -132,7 +132,7 @@ class Trainer {
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<MetricsLog> epoch_metrics_;
   std::unique_ptr<TensorBoardWriter> events_;  // if logging.tensorboard
-  StopSignalGuard signals_;
+  StopSignalGuard& signals_;
   Progress* progress_ = nullptr;
   bool stop_by_caller_ = false;
   bool stop_agreed_ = false;  // of several ranks

@@ -11,6 +11,7 @@
 #include "trainer/export/keras_h5.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/report/training_html.h"
+#include "trainer/training/ranks.h"
 #include "trainer/training/run_outputs.h"
 #include "trainer/training/trainer.h"
 #include "trainer/version.h"
@@ -182,10 +183,13 @@ void Trainer::require_finite_weights() {
   }
   try_write_report(fmt::format("diverged: weights not finite after step {}", state_.step),
                    partial_result());
-  throw NumericError(
-      "the training diverged: after step {} {} weights are not finite, first in {}; no final model "
-      "was written; lower training.lr or set training.grad_clip",
-      state_.step, squares.non_finite, parameter_at(model_.parameters(), squares.first_non_finite));
+  on_every_rank(ranks_, [&] {  // weights are the same on all
+    throw NumericError(
+        "the training diverged: after step {} {} weights are not finite, first in {}; no final "
+        "model was written; lower training.lr or set training.grad_clip",
+        state_.step, squares.non_finite,
+        parameter_at(model_.parameters(), squares.first_non_finite));
+  });
 }
 
 TrainingResult Trainer::finish(TrainingResult::End end) {

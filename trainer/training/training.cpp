@@ -1,5 +1,7 @@
 #include "trainer/training/training.h"
 
+#include <optional>
+
 #include "runtime/collectives/mpi_transport.h"
 #include "runtime/core/check.h"
 #include "trainer/device_context.h"
@@ -27,35 +29,48 @@ std::string_view end_name(TrainingResult::End end) {
 
 namespace {
 
-ExecutionContext context_of_rank(Collectives& ranks, const TrainingConfig& training) {
-  constexpr const char* kKey = "training.device";
-  const int64_t threads = threads_of_rank(ranks, training.threads);
-  if (ranks.alone()) {
-    return device_context(training.device, kKey, threads);
-  }
-  const DeviceInfo mine =
-      training.device == "cpu"
-          ? cpu_info()
-          : choose_device(training.device, kKey, survey_devices(), rank_environment().local_rank);
-  require_own_devices(ranks, mine);
-  return device_context(mine.device, kKey, threads);
+constexpr const char* kDeviceKey = "training.device";
+
+// On several ranks each has a device of its own.
+DeviceInfo device_of_rank(const TrainingConfig& training) {
+  return training.device == "cpu" ? cpu_info()
+                                  : choose_device(training.device, kDeviceKey, survey_devices(),
+                                                  rank_environment().local_rank);
 }
 
 }  // namespace
 
 TrainingResult run_training(const LoadedConfig& config, const TrainOptions& options) {
-  validate_config(config);
-  TrainingSetup setup = prepare_training(config);
   const TrainingConfig& training = config.config.training;
   Collectives alone;
   Collectives& ranks = options.ranks != nullptr ? *options.ranks : alone;
-  ExecutionContext ctx =
-      options.make_context ? options.make_context() : context_of_rank(ranks, training);
+  const int64_t threads = threads_of_rank(ranks, training.threads);
+  std::optional<TrainingSetup> setup;
+  std::optional<DeviceInfo> device;
+  on_every_rank(ranks, [&] {
+    validate_config(config);
+    setup = prepare_training(config, threads);
+    if (!options.make_context && !ranks.alone()) {
+      device = device_of_rank(training);
+    }
+  });
+  if (device) {
+    require_own_devices(ranks, *device);
+  }
+  std::optional<ExecutionContext> ctx;
+  on_every_rank(ranks, [&] {
+    ctx = options.make_context ? options.make_context()
+          : device             ? device_context(device->device, kDeviceKey, threads)
+                               : device_context(training.device, kDeviceKey, threads);
+  });
   // Asked before anything is taken, for the advice if it does not suffice.
-  const int64_t available = ctx.resource().available_bytes();
-  const std::string advice = batch_size_advice(training, setup, ctx.device(), available);
+  const int64_t available = ctx->resource().available_bytes();
+  const std::string advice =
+      batch_size_advice(training, *setup, ctx->device(), available, ranks.size());
+  std::optional<StopSignalGuard> own;
+  StopSignalGuard& signals = options.signals != nullptr ? *options.signals : own.emplace();
   try {
-    Trainer trainer(config, options, std::move(setup), std::move(ctx), ranks);
+    Trainer trainer(config, options, *std::move(setup), *std::move(ctx), ranks, signals);
     return options.dry_run ? trainer.dry_run() : trainer.run();
   } catch (const OutOfMemoryError& error) {
     throw OutOfMemoryError("{}{}", error.what(), advice);

@@ -11,6 +11,7 @@
 #include "runtime/collectives/nccl_functions.h"
 #include "runtime/device/execution_context.h"
 #include "trainer/config/config_io.h"
+#include "trainer/training/stop_signal.h"
 
 namespace stemfabric {
 
@@ -23,6 +24,8 @@ struct TrainOptions {
   // With whom to train, all on CPUs or each on a GPU of its own; null: alone. Every rank calls
   // run_training() alike; rank 0 alone reads and writes output_dir.
   Collectives* ranks = nullptr;
+  // What signals do while run_training() loads; null: they end the process as they end any.
+  StopSignalGuard* signals = nullptr;
   // Where to train; empty: training.device and training.threads of the configuration.
   std::function<ExecutionContext()> make_context;
   // What adds up between the GPUs of ranks; null: NCCL.
@@ -43,7 +46,7 @@ struct TrainingResult {
 std::string_view end_name(TrainingResult::End end);  // "num_epochs", "early stopping", …
 
 // Trains until the limits of the configuration, early stopping, or a signal (SIGTERM, SIGINT,
-// SIGUSR1), which saves a checkpoint first. Handles these signals while it runs.
+// SIGUSR1), which saves a checkpoint first. Handles these signals from the start of training on.
 // Errors: ConfigError, InputError, IoError; a DeviceError if training.device cannot be had; an
 // OutOfMemoryError that says which batch size would fit; a NumericError after
 // training.max_non_finite_steps steps in a row with a loss or gradient that is not finite; and a

@@ -220,16 +220,17 @@ void prepare_snapshot_training(const LoadedConfig& loaded, TrainingSetup& setup)
 }
 
 // Of weights that are not started from.
-InputStatistics data_statistics(const TrainingSetup& setup) {
+InputStatistics data_statistics(const TrainingSetup& setup, int64_t threads) {
   if (setup.audio) {
-    return audio_statistics(setup.audio->train, setup.config.audio, setup.config.training.threads);
+    return audio_statistics(setup.audio->train, setup.config.audio,
+                            threads > 0 ? threads : setup.config.training.threads);
   }
   return setup.data.statistics.value_or(identity_statistics(setup.model.input_dim));
 }
 
 }  // namespace
 
-TrainingSetup prepare_training(const LoadedConfig& loaded) {
+TrainingSetup prepare_training(const LoadedConfig& loaded, int64_t threads) {
   const Config& config = loaded.config;
   if (config.data.dataset_dir.empty()) {
     throw ConfigError(
@@ -248,7 +249,7 @@ TrainingSetup prepare_training(const LoadedConfig& loaded) {
   }
   setup.config.model = setup.model;
   if (setup.init_from.empty()) {
-    setup.statistics = data_statistics(setup);
+    setup.statistics = data_statistics(setup, threads);
   } else {
     const ParameterTable table(setup.model);
     std::vector<float> block(static_cast<std::size_t>(table.block_elements()));

@@ -28,9 +28,9 @@ struct TrainingSetup {
 // Opens data.dataset_dir and settles the model. Keys of `model` that the configuration does not set
 // come from the metadata of training.init_from if that is given; sizes still open come from the
 // data set. Statistics: those of init_from (identity if it has none), else of the data set's
-// manifest or audio (audio_statistics()), else identity. ConfigError that names both sides of a
-// conflict.
-TrainingSetup prepare_training(const LoadedConfig& config);
+// manifest or audio (audio_statistics(), on so many threads; 0: training.threads), else identity.
+// ConfigError that names both sides of a conflict.
+TrainingSetup prepare_training(const LoadedConfig& config, int64_t threads = 0);
 
 // Fills the block: from init_from, or at random from training.seed.
 void initialise_weights(const TrainingSetup& setup, const ParameterTable& table, uint64_t seed,

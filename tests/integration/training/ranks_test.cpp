@@ -2,20 +2,16 @@
 // of them fails.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
-#include <chrono>
 #include <cmath>
 #include <csignal>
-#include <fstream>
-#include <iterator>
-#include <optional>
 #include <set>
-#include <thread>
+#include <tuple>
 
-#include "tests/integration/stemfabric.h"
-#include "tests/support/tiny_training.h"
+#include "runtime/core/progress.h"
+#include "tests/integration/training/ranks_fixture.h"
 #include "tests/trainer/audio_data/tiny_audio.h"
-#include "trainer/training/checkpoint.h"
 
 namespace stemfabric::test {
 namespace {
@@ -24,51 +20,23 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-class Ranks : public testing::Test {
+class Ranks : public RanksTest {
  protected:
-  void SetUp() override {
-    if (std::string(SF_MPIRUN).empty()) {
-      GTEST_SKIP() << "no mpirun, or a sanitizer, which cannot see what MPI does: training on "
-                      "several ranks is not tested";
-    }
-    write_tiny_dataset(folder_ / "data", {.train = 29, .validation = 7});
-  }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-
-  // argv of a training with dropout, a moving average and several sums per step.
-  std::vector<std::string> train(const std::string& run, int batch_size,
-                                 const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> args = {"train", "--output-dir", path(run)};
-    auto settings = tiny_settings(
-        folder_ / "data",
-        {"training.batch_size=" + std::to_string(batch_size), "training.ema_momentum=0.9",
-         "training.lr=0.01", "training.gradient_accumulation_steps=2", "training.grad_clip=0.5",
-         "model.attention.dropout=0.1", "distributed.bucket_bytes=512", "model.depth=2"});
-    settings.insert(settings.end(), more.begin(), more.end());
-    for (const std::string& setting : settings) {
-      args.insert(args.end(), {"--set", setting});
-    }
-    return stemfabric_argv(args);
-  }
-  static std::vector<std::string> on_ranks(int ranks, const std::vector<std::string>& argv) {
-    std::vector<std::string> all = {
-        SF_MPIRUN, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",
-        "-n",      std::to_string(ranks)};
-    all.insert(all.end(), argv.begin(), argv.end());
-    return all;
-  }
-  std::string bytes(const std::string& run) const {
-    return read_text_file(folder_ / run / "final_model.safetensors");
-  }
   // Every loss within the rounding of sums in another order; everything that counts, exactly.
   void expect_same_metrics(const std::string& run, const std::string& reference) const;
   void expect_same_weights(const std::string& run, const std::string& reference) const;
-  // A process of this test that is that rank, once its run has a checkpoint.
-  pid_t rank_with_checkpoint(const std::string& run, int rank, const Process& job) const;
-
-  TempDir folder_;
 };
+
+// How many ranks told an error.
+int errors(const ProcessResult& result) {
+  int count = 0;
+  const std::string mark = "stemfabric train: error: ";
+  for (std::size_t at = result.err.find(mark); at != std::string::npos;
+       at = result.err.find(mark, at + 1)) {
+    ++count;
+  }
+  return count;
+}
 
 void Ranks::expect_same_metrics(const std::string& run, const std::string& reference) const {
   const auto metrics = read_metrics(folder_ / run);
@@ -207,11 +175,9 @@ TEST_F(Ranks, ACheckpointGoesOnOnAnotherNumberOfRanks) {
 
 TEST_F(Ranks, RanksThatTrainOtherThingsAreRefused) {
   const auto refused = [&](const std::vector<std::string>& second) {
-    std::vector<std::string> argv = on_ranks(1, train("refused", 4));
-    argv.insert(argv.end(), {":", "-n", "1"});
-    argv.insert(argv.end(), second.begin(), second.end());
-    const ProcessResult result = run_process(argv);
+    const ProcessResult result = run_process(on_two(train("refused", 4), second));
     EXPECT_EQ(result.status, 2) << result.err;
+    EXPECT_EQ(errors(result), 1) << result.err;
     EXPECT_FALSE(fs::exists(folder_ / "refused" / "config.yaml"));
     return result.err;
   };
@@ -230,6 +196,110 @@ TEST_F(Ranks, AnErrorOfOneRankEndsAllWithItsStatus) {
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.err,
               HasSubstr("stemfabric train: error: cannot create folder " + path("file")));
+  EXPECT_EQ(errors(result), 1) << result.err;
+}
+
+// On a cluster n ranks would tell it n times.
+TEST_F(Ranks, AnErrorOfAllIsToldOnce) {
+  for (const auto& [setting, status, message] :
+       {std::tuple{"training.batch_sise=4", 2, "training.batch_sise"},
+        std::tuple{"data.dataset_dir=nowhere", 3, "nowhere"}}) {
+    const ProcessResult result = run_process(on_ranks(3, train("run", 4, {setting})));
+    EXPECT_EQ(result.status, status) << result.err;
+    EXPECT_THAT(result.err, HasSubstr(message));
+    EXPECT_EQ(errors(result), 1) << result.err;
+  }
+}
+
+TEST_F(Ranks, AnErrorOfAnotherRankIsToldByIt) {
+  const ProcessResult result =
+      run_process(on_two(train("run", 4), train("run", 4, {"data.dataset_dir=nowhere"})));
+  EXPECT_EQ(result.status, 3) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("rank 1: stemfabric train: error: nowhere"));
+  EXPECT_EQ(errors(result), 1) << result.err;
+}
+
+// A file size limit stands in for the full disk.
+TEST_F(Ranks, AFullDiskOfRankZeroEndsAllAndLeavesTheCheckpointWhole) {
+  const std::vector<std::string> first = {"training.num_epochs=1"};
+  const ProcessResult one_epoch = run_process(on_ranks(2, train("run", 4, first)));
+  ASSERT_EQ(one_epoch.status, 0) << one_epoch.err;
+  const auto before = checkpoints("run");
+  const uint64_t limit = fs::file_size(before.back() / "optimizer.safetensors") / 1024 / 2;  // KiB
+  std::vector<std::string> limited = {"/bin/bash", "-c",
+                                      "ulimit -f " + std::to_string(limit) + "; exec \"$@\"", "-"};
+  const auto command = train("run", 4);
+  limited.insert(limited.end(), command.begin(), command.end());
+  auto argv = on_two(limited, command);
+  argv.insert(argv.begin() + 1, {"--mca", "btl", "tcp,self"});  // shared memory is a file, too
+  const ProcessResult full = run_process(argv);
+  EXPECT_EQ(full.status, 1) << full.err;
+  EXPECT_THAT(full.err, AllOf(HasSubstr("step-"), HasSubstr("File too large")));
+  EXPECT_EQ(errors(full), 1) << full.err;
+  EXPECT_EQ(checkpoints("run"), before);
+  const ProcessResult goes_on = run_process(on_ranks(2, command));
+  ASSERT_EQ(goes_on.status, 0) << goes_on.err;
+  EXPECT_THAT(goes_on.err, HasSubstr("resuming from"));
+  ASSERT_EQ(run_process(on_ranks(2, train("whole", 4))).status, 0);
+  EXPECT_EQ(bytes("run"), bytes("whole"));
+}
+
+TEST_F(Ranks, StopEarlyWhereOneWould) {
+  const std::vector<std::string> impatient = {"training.num_epochs=50", "training.patience=2",
+                                              "training.min_delta=1000"};
+  ASSERT_EQ(run_process(train("one", 8, impatient)).status, 0);
+  const ProcessResult two = run_process(on_ranks(2, train("two", 4, impatient)));
+  ASSERT_EQ(two.status, 0) << two.err;
+  EXPECT_EQ(read_json_file(folder_ / "two" / "training_summary.json").at("end"), "early stopping");
+  expect_same_metrics("two", "one");  // of as many epochs
+}
+
+// Sample 3 is in the share of one rank, and no rank makes the step.
+TEST_F(Ranks, AStepThatIsNotFiniteIsSkippedByAllAsByOne) {
+  write_tiny_dataset(folder_ / "overflowing",
+                     {.train = 29, .validation = 7, .overflowing_sample = 3});
+  const std::vector<std::string> overflowing = {"data.dataset_dir=" + path("overflowing")};
+  ASSERT_EQ(run_process(train("one", 8, overflowing)).status, 0);
+  const ProcessResult two = run_process(on_ranks(2, train("two", 4, overflowing)));
+  ASSERT_EQ(two.status, 0) << two.err;
+  EXPECT_THAT(two.err, HasSubstr("song-3"));
+  EXPECT_EQ(read_json_file(folder_ / "two" / "training_summary.json").at("skipped_steps"), 2);
+  const auto skipped = [&](const std::string& run) {
+    std::vector<std::pair<nlohmann::json, nlohmann::json>> steps;
+    for (const nlohmann::json& step : read_metrics(folder_ / run, "step")) {
+      if (step.contains("skipped")) {
+        steps.emplace_back(step.at("step"), step.at("sample_ids"));
+      }
+    }
+    return steps;
+  };
+  EXPECT_EQ(skipped("two").size(), 2U);  // one in each epoch
+  EXPECT_EQ(skipped("two"), skipped("one"));
+  expect_same_weights("two", "one");
+}
+
+TEST_F(Ranks, TooManyStepsThatAreNotFiniteEndAllWithOneError) {
+  write_tiny_dataset(folder_ / "overflowing",
+                     {.train = 29, .validation = 7, .overflowing_sample = 3});
+  const ProcessResult two = run_process(on_ranks(
+      2, train("two", 4,
+               {"data.dataset_dir=" + path("overflowing"), "training.max_non_finite_steps=1"})));
+  EXPECT_EQ(two.status, 1) << two.err;
+  EXPECT_THAT(two.err, HasSubstr("training stopped at step "));
+  EXPECT_EQ(errors(two), 1) << two.err;
+  EXPECT_TRUE(fs::exists(folder_ / "two" / "report.html"));
+}
+
+TEST_F(Ranks, ADryRunTakesOneStepAndWritesNothing) {
+  const ProcessResult two = run_process(on_ranks(2, train("two", 4, {}, {"--dry-run"})));
+  ASSERT_EQ(two.status, 0) << two.err;
+  EXPECT_THAT(two.err,
+              AllOf(HasSubstr("each step: 16 samples (4 x 2 micro-batches on 2 processes)"),
+                    HasSubstr("MiB sums over ranks"), HasSubstr("dry run: one step took")));
+  EXPECT_FALSE(fs::exists(folder_ / "two"));
+  ASSERT_EQ(run_process(train("one", 8)).status, 0);
+  const nlohmann::json first = read_metrics(folder_ / "one", "step").at(0);
+  EXPECT_THAT(two.err, HasSubstr("loss " + format_number(first.at("loss").get<double>())));
 }
 
 TEST_F(Ranks, OnlyTrainWorksOnSeveralRanks) {
@@ -239,36 +309,6 @@ TEST_F(Ranks, OnlyTrainWorksOnSeveralRanks) {
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.err, HasSubstr("only `train` works on several ranks"));
 }
-
-pid_t Ranks::rank_with_checkpoint(const std::string& run, int rank, const Process& job) const {
-  const auto contains = [](const fs::path& file, const std::string& text) {
-    std::ifstream stream(file, std::ios::binary);
-    const std::string all((std::istreambuf_iterator<char>(stream)), {});
-    return all.find(text) != std::string::npos;
-  };
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(5);
-  while (job.running() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    std::error_code none;
-    if (!fs::exists(folder_ / run / "checkpoints", none) ||
-        list_checkpoints(folder_ / run / "checkpoints").empty()) {
-      continue;
-    }
-    for (const auto& entry : fs::directory_iterator("/proc", none)) {
-      const std::string name = entry.path().filename().string();
-      if (name.find_first_not_of("0123456789") == std::string::npos &&
-          contains(entry.path() / "cmdline", path(run)) &&
-          contains(entry.path() / "environ",
-                   "OMPI_COMM_WORLD_RANK=" + std::to_string(rank) + '\0')) {
-        return static_cast<pid_t>(std::stol(name));
-      }
-    }
-  }
-  return -1;
-}
-
-// Long enough to be ended by the test, with many checkpoints.
-const std::vector<std::string> kLong = {"training.num_epochs=100000", "training.patience=0"};
 
 TEST_F(Ranks, AStoppedRankEndsTheRunInTimeAndIsNamed) {
   auto settings = kLong;
@@ -322,6 +362,39 @@ TEST_F(Ranks, ASignalSavesACheckpointAndTheRunGoesOnToTheSameBytes) {
   ASSERT_EQ(whole.status, 0) << whole.err;
   EXPECT_EQ(bytes("signalled"), bytes("whole"));
   EXPECT_EQ(read_metrics(folder_ / "signalled"), read_metrics(folder_ / "whole"));
+}
+
+// Before MPI starts, while it does (the other rank never comes), and while data are read.
+TEST_F(Ranks, ASignalBeforeTrainingEndsItWithTheSameStatus) {
+  const auto catches = [](pid_t process, int signal) {
+    std::ifstream status("/proc/" + std::to_string(process) + "/status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("SigCgt:")) {
+        return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1U) != 0;
+      }
+    }
+    return false;
+  };
+  // Nobody writes into it: who opens it waits.
+  write_tiny_dataset(folder_ / "waits", {.train = 29, .validation = 7});
+  ASSERT_EQ(mkfifo(path("waits/train/shard-000009.safetensors").c_str(), 0600), 0);
+  const auto loading = train("loading", 4, {"data.dataset_dir=" + path("waits")});
+  const std::vector<std::string> absent = {"/bin/bash", "-c", "trap '' USR1; exec sleep 1000"};
+  for (const auto& [argv, ranks] :
+       {std::pair{on_two(train("loading", 4), absent), 1}, std::pair{on_ranks(2, loading), 2}}) {
+    Process job(argv);
+    for (int rank = 0; rank < ranks; ++rank) {
+      ASSERT_TRUE(wait_for(job, [&] {
+        const pid_t process = rank_of("loading", rank);
+        return process > 0 && catches(process, SIGUSR1);
+      })) << job.wait().err;
+    }
+    job.signal(SIGUSR1);
+    const ProcessResult result = job.wait();
+    EXPECT_EQ(result.status, 75) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("stopped by SIGUSR1 before training began"));
+    EXPECT_FALSE(fs::exists(folder_ / "loading"));
+  }
 }
 
 }  // namespace

@@ -2,7 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <filesystem>
+#include <iterator>
+#include <thread>
 
 #include "kernels/stft_features/feature_layout.h"
 #include "kernels/stft_features/stft_features.h"
@@ -198,6 +203,28 @@ TEST_F(AudioRun, StatisticsAreThoseOfTheTrainingSplit) {
   for (std::size_t f = 0; f < spectral.scale.size(); ++f) {
     EXPECT_EQ(spectral.scale[f], f < kSpectralFeatures ? one.scale[f] : 0.0F) << f;
   }
+}
+
+// More threads than a rank has would take cores from other ranks.
+TEST_F(AudioRun, StatisticsTakeTheThreadsThatAreGiven) {
+  const auto threads = [] {
+    const fs::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const LoadedConfig config = tiny_audio_config(data(), {"training.threads=3"});
+  const auto before = threads();
+  auto most = before;
+  std::atomic<bool> done = false;
+  std::jthread work([&] {
+    for (int i = 0; i < 20; ++i) {
+      prepare_training(config, /*threads=*/1);
+    }
+    done = true;
+  });
+  while (!done) {
+    most = std::max(most, threads());
+  }
+  EXPECT_LE(most, before + 1);
 }
 
 }  // namespace

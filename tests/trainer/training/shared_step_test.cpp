@@ -8,12 +8,16 @@
 #include <set>
 
 #include "runtime/core/bf16.h"
+#include "runtime/core/check.h"
 #include "runtime/device/device.h"
 #include "tests/support/thread_ranks.h"
 #include "tests/support/tiny_training.h"
 #include "tests/trainer/training/shared_training.h"
 #include "trainer/training/gradient_reducer.h"
+#include "trainer/training/preflight.h"
 #include "trainer/training/ranks.h"
+#include "trainer/training/training_setup.h"
+#include "trainer/training/training_task.h"
 
 namespace stemfabric {
 namespace {
@@ -164,6 +168,29 @@ TEST(GradientReducer, SumsOfBf16AreWithinItsRounding) {
   });
 }
 
+// Every sum of gradients in the order of the ranks holds as many bytes as it has.
+TEST(EstimateMemory, CountsTheSumsOfSeveralRanks) {
+  const test::TempDir folder;
+  test::write_tiny_dataset(folder.path());
+  const auto sums = [&](int64_t ranks, const char* ordered) {
+    const LoadedConfig config =
+        test::tiny_config(folder.path(), {std::string("distributed.deterministic=") + ordered});
+    const TrainingSetup setup = prepare_training(config);
+    const auto task = make_training_task(setup, 0);
+    const ParameterTable table(setup.model);
+    const StepPlan plan{.samples = 22, .batch_size = 4, .accumulation = 1, .ranks = ranks};
+    const MemoryEstimate memory =
+        estimate_memory(config.config.training, setup, *task, table,
+                        {.batch = 4, .tokens = 6, .training = true}, plan, Device{});
+    EXPECT_EQ(memory.parameters,
+              5 * static_cast<std::size_t>(table.block_elements()) * sizeof(float));
+    return 5 * memory.sums / memory.parameters;
+  };
+  EXPECT_EQ(sums(1, "true"), 0U);
+  EXPECT_EQ(sums(2, "true"), 1U);
+  EXPECT_EQ(sums(2, "false"), 0U);
+}
+
 using Training = test::SharedTraining;
 
 Training train(Collectives& ranks, const std::filesystem::path& folder, int64_t whole_batch,
@@ -249,6 +276,39 @@ TEST(RequireOwnDevices, NamesRanksThatShareAGpuOrHaveNone) {
   EXPECT_NE(message({two, one, one}).find("ranks 1 and 2 have the same GPU"), std::string::npos);
   EXPECT_NE(message({one, two, cpu_device}).find("rank 0 computes on a GPU, rank 2 on a CPU"),
             std::string::npos);
+}
+
+TEST(OnEveryRank, AnErrorOfOneIsTheEndOfAll) {
+  std::array<std::string, 3> ends;
+  test::run_on_ranks(3, kOptions, [&](Collectives& ranks) {
+    int done = 0;
+    on_every_rank(ranks, [&] { ++done; });
+    EXPECT_EQ(done, 1);
+    try {
+      on_every_rank(ranks, [&] {
+        if (ranks.rank() == 1) {
+          throw InputError("no such file");
+        }
+      });
+    } catch (const InputError& error) {
+      ends[1] = error.what();
+    } catch (const CollectiveError& error) {
+      ends[static_cast<std::size_t>(ranks.rank())] = error.what();
+    }
+  });
+  EXPECT_EQ(ends, (std::array<std::string, 3>{"rank 1 cannot go on", "no such file",
+                                              "rank 1 cannot go on"}));
+}
+
+// Nobody answers: what happened here says more than that.
+TEST(OnEveryRank, OnesOwnErrorOutlivesTheTimeLimit) {
+  Collectives::Options hasty = kOptions;
+  hasty.timeout_s = 0.2;
+  test::run_on_ranks(2, hasty, [](Collectives& ranks) {
+    if (ranks.rank() == 0) {
+      EXPECT_THROW(on_every_rank(ranks, [] { throw InputError("no such file"); }), InputError);
+    }
+  });
 }
 
 TEST(RequireEqualRanks, NamesHashesRankAndKeys) {
