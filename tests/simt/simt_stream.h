@@ -94,9 +94,19 @@ class SimtStream final : public Stream {
     queue_->push_attempt(dynamic_cast<const SimtEvent&>(event).waiting());
   }
   void follow(Stream& other) override { queue_->follow(simt::Queue::of(other)); }
-  std::unique_ptr<Stream> another() const override { return std::make_unique<SimtStream>(); }
+  std::unique_ptr<Stream> another() const override {
+    auto stream = std::make_unique<SimtStream>();
+    stream->runs_at_once_ = others_run_at_once;
+    return stream;
+  }
+  // Streams that another() makes from now on do copies at once instead of as late as may be: also
+  // where they wait for another stream, which runs so far then. A wait that is missing shows too.
+  static inline bool others_run_at_once = false;
   void copy(void* to, const void* from, std::size_t bytes) override {
     queue_->push([=] { std::memmove(to, from, bytes); });
+    if (runs_at_once_ && !simt::any_queue_captures()) {
+      queue_->run();
+    }
   }
   void fill(void* at, unsigned char byte, std::size_t bytes) override {
     queue_->push([=] { std::memset(at, byte, bytes); });
@@ -109,6 +119,7 @@ class SimtStream final : public Stream {
   }
   std::shared_ptr<simt::Queue> queue_ = std::make_shared<simt::Queue>();
   std::shared_ptr<int64_t> graph_launches_ = std::make_shared<int64_t>(0);
+  bool runs_at_once_ = false;
 };
 
 // Ordinary memory as that of the device: as with cudaFree, a block is given back once all that was

@@ -20,7 +20,7 @@ namespace stemfabric {
 struct AudioStage::Slot {
   WeightMemory weight;
   Tensor features, mixture_spectra, stem_spectra;
-  Tensor mixture, stems, presence;  // not on the CPU
+  Copies mixture, stems, presence;  // not on the CPU
 };
 
 namespace {
@@ -107,7 +107,7 @@ StagedBatch AudioStage::put(const SampleBatch& samples) {
     slots_.push_back(std::make_unique<Slot>());
   }
   Slot& slot = *slots_[at];
-  const auto rows = [&](Tensor& memory, const Tensor& whole) {
+  const auto rows = [&](Copies& memory, const Tensor& whole) {
     return on_device(memory, whole.shape(), whole.view().slice(0, 0, batch.size));
   };
   const ConstTensorView mixture = rows(slot.mixture, batch.mixture);
@@ -150,7 +150,7 @@ std::size_t AudioStage::sample_bytes(const AudioConfig& audio, bool on_cpu) {
   const int64_t frames = stft_frames(audio.chunk_size, audio.hop_length);
   const int64_t signals = kAudioChannels * (1 + kStemCount);
   const int64_t spectra = signals * frames * stft_bins(audio.n_fft) * 2;
-  const int64_t copies = on_cpu ? 0 : signals * audio.chunk_size;
+  const int64_t copies = on_cpu ? 0 : 2 * signals * audio.chunk_size;  // one beside the step
   return static_cast<std::size_t>(frames * kAudioFeatures + spectra + copies) * sizeof(float);
 }
 

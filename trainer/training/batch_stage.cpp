@@ -10,18 +10,34 @@ BatchStage::BatchStage(const ExecutionContext& ctx, const std::vector<double>& s
     : ctx_(ctx) {
   SF_CHECK(stem_weights.size() == kStemCount, "{} stem weights", stem_weights.size());
   std::copy(stem_weights.begin(), stem_weights.end(), stem_weights_.begin());
+  if (!ctx.is_cpu()) {
+    copies_ = ctx.stream().another();
+  }
 }
 
-ConstTensorView BatchStage::on_device(Tensor& memory, const Shape& capacity,
+void BatchStage::release() {
+  used_ = 0;
+  if (copies_ != nullptr) {
+    read_[turn_] = ctx_.stream().record();
+  }
+  turn_ = 1 - turn_;
+  if (read_[turn_] != nullptr) {
+    copies_->wait(*read_[turn_]);
+  }
+}
+
+ConstTensorView BatchStage::on_device(Copies& memory, const Shape& capacity,
                                       const ConstTensorView& rows) {
   if (ctx_.is_cpu()) {
     return rows;
   }
-  if (memory.bytes() < rows.bytes()) {
-    memory = Tensor(capacity, rows.dtype(), ctx_.resource(), "batch");
+  Tensor& copy = memory[turn_];
+  if (copy.bytes() < rows.bytes()) {
+    copy = Tensor(capacity, rows.dtype(), ctx_.resource(), "batch");
   }
-  ctx_.stream().copy(memory.view().data(), rows.data(), rows.bytes());
-  return {memory.view().data(), rows.dtype(), rows.shape()};
+  copies_->copy(copy.view().data(), rows.data(), rows.bytes());
+  ctx_.stream().follow(*copies_);
+  return {copy.view().data(), rows.dtype(), rows.shape()};
 }
 
 ConstTensorView BatchStage::weights(WeightMemory& memory, const SampleBatch& batch,

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -43,32 +44,37 @@ class BatchStage {
 
   // What it gives, and the batch, must be kept until the stream has done all that reads them.
   virtual StagedBatch put(const SampleBatch& batch) = 0;
-  // What is put from now on takes the place of what was put before: on a device in the order of the
-  // stream, on the host that of two releases ago, which the stream must have done with.
-  void release() {
-    used_ = 0;
-    turn_ = 1 - turn_;
-  }
+  // What is put from now on takes the place of what was put two releases ago: on a device once its
+  // stream has done with that, on the host at once, so the stream must have done with it.
+  void release();
+  // Which of the two places it is, 0 or 1.
+  std::size_t turn() const { return turn_; }
 
  protected:
+  // What is copied to a device, in turn: one is copied while the other is read.
+  using Copies = std::array<Tensor, 2>;
+
   // Factors of the stems in the loss (loss.stem_weights). ctx must outlive the stage.
   BatchStage(const ExecutionContext& ctx, const std::vector<double>& stem_weights);
 
   // [size,6] on the device: sample weights [size,6] (null: all 1) times the stems'.
   struct WeightMemory {
     std::array<Tensor, 2> host;  // on the CPU what the ops read, elsewhere what is copied; in turn
-    Tensor device;
+    Copies device;
   };
   ConstTensorView weights(WeightMemory& memory, const SampleBatch& batch,
                           const float* sample_weight);
-  // On the CPU the rows themselves; elsewhere a copy in `memory`, which grows to `capacity`.
-  ConstTensorView on_device(Tensor& memory, const Shape& capacity, const ConstTensorView& rows);
+  // On the CPU the rows themselves; elsewhere a copy in `memory`, which grows to `capacity`. It is
+  // made on a stream of its own, beside the step before; later work of the context's waits for it.
+  ConstTensorView on_device(Copies& memory, const Shape& capacity, const ConstTensorView& rows);
   std::size_t take_slot() { return used_++; }
 
   const ExecutionContext& ctx_;
 
  private:
   StemValues stem_weights_{};
+  std::unique_ptr<Stream> copies_;              // not on the CPU
+  std::array<std::unique_ptr<Event>, 2> read_;  // what was put in a turn, by all that reads it
   std::size_t used_ = 0;
   std::size_t turn_ = 0;
 };

@@ -67,7 +67,8 @@ struct ResidentStage::Table {
 };
 
 struct ResidentStage::Slot {
-  Tensor index, inputs, mask, targets, target_mask, weight;
+  Copies index;
+  Tensor inputs, mask, targets, target_mask, weight;
 };
 
 ResidentStage::ResidentStage(const ExecutionContext& ctx, const std::vector<double>& stem_weights,

@@ -10,7 +10,7 @@ namespace stemfabric {
 
 struct SnapshotStage::Slot {
   WeightMemory weight;
-  Tensor inputs, mask, targets, target_mask;  // not on the CPU
+  Copies inputs, mask, targets, target_mask;  // not on the CPU
 };
 
 ConstTensorView stem_first(const ConstTensorView& rows) {
@@ -35,7 +35,7 @@ class SnapshotTask final : public TrainingTask {
     return std::make_unique<SnapshotObjective>(ctx);
   }
   std::size_t staged_bytes(int64_t samples, bool on_cpu) const override {
-    return on_cpu ? 0 : setup_.data.train->batch_bytes(samples);
+    return on_cpu ? 0 : 2 * setup_.data.train->batch_bytes(samples);  // one beside the step
   }
   void log_audit() const override { log_snapshot_audit(setup_); }
 
@@ -98,7 +98,7 @@ StagedBatch SnapshotStage::put(const SampleBatch& samples) {
     slots_.push_back(std::make_unique<Slot>());
   }
   Slot& slot = *slots_[at];
-  const auto rows = [&](Tensor& memory, const Tensor& whole) {
+  const auto rows = [&](Copies& memory, const Tensor& whole) {
     return on_device(memory, whole.shape(), whole.view().slice(0, 0, batch.size));
   };
   return {.size = batch.size,

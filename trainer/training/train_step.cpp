@@ -220,7 +220,7 @@ void TrainStep::replay(std::span<const StagedBatch> micro_batches, int64_t step,
   }
   Places kind = where;
   if (options_.devices != nullptr) {  // the same on all ranks, whose shares may differ
-    kind.clear();
+    kind.assign(1, stage_.turn());
     for (const StagedBatch& batch : micro_batches) {
       kind.push_back(static_cast<std::uintptr_t>(batch.of_all_ranks));
     }
