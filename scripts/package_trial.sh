@@ -17,7 +17,7 @@ for program in debootstrap xz unshare; do
 done
 [[ ! -e $folder ]] || fail "$folder is there already; remove it, or name another folder" 2
 mirror=${MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
-  grep -oE '^(URIs:|deb ).*' | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -1 | tr -d ' ')}
+  grep -oE '^(URIs:|deb ).*' | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -1 | tr -d ' ' || true)}
 [[ -n $mirror ]] || fail "no mirror of Debian in /etc/apt; give MIRROR=URL" 2
 
 mkdir -p "$(dirname "$folder")"
@@ -30,6 +30,7 @@ tar -C "$folder/opt/stemfabric" --strip-components=1 -xJf "$package"
 there() {
   unshare --mount --pid --fork -- bash -euc '
     mount -t proc proc "$0/proc"
+    mount -t sysfs -o ro sysfs "$0/sys"
     mount -t tmpfs tmpfs "$0/dev/shm"
     exec chroot "$0" /usr/bin/env -i HOME=/root PATH=/opt/stemfabric/bin:/usr/sbin:/usr/bin:/sbin:/bin \
       OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 DEBIAN_FRONTEND=noninteractive bash -euc "$1"' "$folder" "$1"
