@@ -366,7 +366,8 @@ struct DistributedConfig {
     v("deterministic", deterministic,
       "several ranks: sums are added in an order that does not change from run to run");
     v("bucket_bytes", bucket_bytes,
-      "several ranks: gradients are summed while others are computed, so many bytes at a time",
+      "several ranks: gradients are summed while others are computed, in parts of at least so many "
+      "bytes",
       between(4, 1 << 30));
     v("gradient_dtype", gradient_dtype,
       "several ranks: gradients are sent in float32, or rounded to bf16 in half the bytes",
