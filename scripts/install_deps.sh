@@ -4,6 +4,7 @@
 #   scripts/install_deps.sh --clients  also what exported models are for, so that the tests run them there: Node,
 #                                      Chromium and h5py; TensorFlow.js and ONNX Runtime from the npm registry, into
 #                                      build/clients
+#   scripts/install_deps.sh --cluster  also a Slurm and what cuts networks, for the tests of job scripts and of ranks
 #   scripts/install_deps.sh --peers    also what the benchmarks compare with (PyTorch, h5py: about 1 GB)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,20 +16,25 @@ packages=(
   libsndfile1-dev libsoxr-dev libkissfft-dev libfluidsynth-dev fluid-soundfont-gm
   libgtest-dev libgmock-dev libboost-context-dev libbenchmark-dev libopenblas-openmp-dev
 )
-case "${1:-}" in
-  "") ;;
-  --clients)
-    packages+=(python3-h5py python3-numpy)
-    # These three may be there from elsewhere: Node's own packages bring an npm.
-    command -v node >/dev/null || packages+=(nodejs)
-    command -v npm >/dev/null || packages+=(npm)
-    command -v chromium >/dev/null || packages+=(chromium) ;;
-  --peers)
-    packages+=(python3-torch python3-h5py python3-numpy libopenblas0-openmp) ;;
-  *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0"
-    exit 2 ;;
-esac
+clients=
+for option in "$@"; do
+  case $option in
+    --clients)
+      clients=yes
+      packages+=(python3-h5py python3-numpy)
+      # These three may be there from elsewhere: Node's own packages bring an npm.
+      command -v node >/dev/null || packages+=(nodejs)
+      command -v npm >/dev/null || packages+=(npm)
+      command -v chromium >/dev/null || packages+=(chromium) ;;
+    --cluster)
+      packages+=(slurm-wlm munge iproute2) ;;
+    --peers)
+      packages+=(python3-torch python3-h5py python3-numpy libopenblas0-openmp) ;;
+    *)
+      sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+      exit 2 ;;
+  esac
+done
 
 fail() {
   echo "install_deps: $1" >&2
@@ -68,6 +74,4 @@ install_node_modules() {
 }
 
 install_packages
-if [[ ${1:-} == --clients ]]; then
-  install_node_modules
-fi
+[[ -z $clients ]] || install_node_modules
