@@ -35,6 +35,28 @@ std::vector<Queue*> queues_of_this_thread() {
 // element they read.
 std::atomic<int64_t> pending = 0;
 
+// The queues of this thread whose work runs now: one may ask for another's, which may ask for the
+// first one's.
+struct Running {
+  explicit Running(const Queue* queue) : queue_(queue), outer_(innermost) { innermost = this; }
+  ~Running() { innermost = outer_; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  static bool has(const Queue* queue) {
+    const Running* now = innermost;
+    while (now != nullptr && now->queue_ != queue) {
+      now = now->outer_;
+    }
+    return now != nullptr;
+  }
+
+ private:
+  static thread_local Running* innermost;
+  const Queue* queue_;
+  Running* outer_;
+};
+thread_local Running* Running::innermost = nullptr;
+
 }  // namespace
 
 Queue::Queue() {
@@ -86,8 +108,9 @@ void Queue::follow(Queue& other) {
     capture_->unjoined.erase(&other);
     return;
   }
+  // The other queue goes as far as it can: what it does not wait for may come too early.
   push_attempt([followed = other.shared_from_this(), place = other.end()] {
-    return followed->advance(place);
+    return followed->advance(followed->end()) || followed->advance(place);
   });
 }
 
@@ -120,6 +143,9 @@ void Queue::abandon_capture() {
 }
 
 bool Queue::advance(int64_t place) {
+  if (Running::has(this)) {
+    return begin_ - 1 >= place;  // all but the work that asks
+  }
   if (failure_) {
     drop_rest();
     --pending;
@@ -129,6 +155,7 @@ bool Queue::advance(int64_t place) {
     return true;
   }
   const DeviceWork device_work;
+  const Running now(this);
   while (begin_ < place) {
     Attempt attempt = std::move(work_.front());
     work_.pop_front();

@@ -116,6 +116,7 @@ TEST_F(DeviceSums, AreOrderedWithTheWorkOfTheStepOnAStreamOfTheirOwn) {
   std::array<const void*, 2> streams{};
   on_ranks(2, [&](Rank& rank) {
     Tensor data = rank.tensor({7, 7}, DType::kF32);
+    Tensor later = rank.tensor({7, 7}, DType::kF32);
     Tensor after({2}, DType::kF32, rank.memory);
     const std::vector<float> mine(2, static_cast<float>(1 + rank.ranks.rank()));
     Stream& stream = rank.ctx.stream();
@@ -123,14 +124,17 @@ TEST_F(DeviceSums, AreOrderedWithTheWorkOfTheStepOnAStreamOfTheirOwn) {
     stream.copy(data.view().data(), mine.data(), data.bytes());
     rank.devices.begin("1");
     rank.devices.all_reduce(data.view(), "first of step {}");
-    rank.devices.all_reduce(data.view(), "second of step {}");
+    rank.devices.join();
+    stream.copy(later.view().data(), mine.data(), later.bytes());
+    rank.devices.all_reduce(later.view(), "second of step {}");
     EXPECT_EQ(data.as<float>()[0], 7) << "something was waited for";
     streams[static_cast<std::size_t>(rank.ranks.rank())] = stream.native();
     rank.devices.join();
     stream.copy(after.view().data(), data.view().data(), data.bytes());
     stream.fill(data.view().data(), 0, data.bytes());
     rank.wait(place, "1");
-    EXPECT_THAT(rank.values(after), testing::ElementsAre(6, 6));
+    EXPECT_THAT(rank.values(after), testing::ElementsAre(3, 3));
+    EXPECT_THAT(rank.values(later), testing::ElementsAre(3, 3));
     EXPECT_THAT(rank.values(data), testing::ElementsAre(0, 0));
   });
   for (const int rank : {0, 1}) {

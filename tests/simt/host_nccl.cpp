@@ -22,6 +22,7 @@ struct World {
   struct Slot {
     std::size_t elements = 0;
     DType type = DType::kF32;
+    int64_t captured = 0;
     std::map<int, Bytes> parts;
     int taken = 0;
   };
@@ -33,7 +34,8 @@ std::map<uint64_t, World> g_worlds;
 struct Communicator {
   World* world;
   int rank;
-  int64_t next = 0;  // sum
+  int64_t next = 0;      // sum
+  int64_t captured = 0;  // sums so far
   int in_progress = 0;
   bool finalizing = false, aborted = false;
   std::shared_ptr<int> held_by_sums = std::make_shared<int>(0);
@@ -77,6 +79,7 @@ struct SumOnStream {
   void* data;
   std::size_t elements;
   DType type;
+  int64_t captured;  // as the how manieth; 0: it was not
   int64_t place = -1;
 
   bool operator()() {
@@ -93,6 +96,9 @@ struct SumOnStream {
       SF_CHECK(slot.parts.empty() || (slot.elements == elements && slot.type == type),
                "rank {} adds up {} values of {} where another one has {}", communicator->rank,
                elements, dtype_name(type), slot.elements);
+      SF_CHECK(slot.parts.empty() || slot.captured == captured,
+               "rank {} repeats another capture than the others", communicator->rank);
+      slot.captured = captured;
       slot.elements = elements;
       slot.type = type;
       slot.parts[communicator->rank] = {mine, mine + bytes};
@@ -153,15 +159,17 @@ int async_error(void* communicator, int* state) {
 int all_reduce(void* data, std::size_t elements, DType type, void* communicator, void* stream) {
   auto& queue = *static_cast<simt::Queue*>(stream);
   std::shared_ptr<Communicator> mine;
+  int64_t captured = 0;
   {
     const std::lock_guard lock(g_mutex);
     mine = of(communicator);
     host_nccl().sums[mine->rank].push_back({elements, type, stream, queue.captures()});
+    captured = queue.captures() ? ++mine->captured : 0;
     if (const int result = begun(*mine, "ncclAllReduce"); result != kNcclInProgress) {
       return result;
     }
   }
-  queue.push_attempt(SumOnStream{mine, mine->held_by_sums, data, elements, type});
+  queue.push_attempt(SumOnStream{mine, mine->held_by_sums, data, elements, type, captured});
   return kNcclInProgress;
 }
 

@@ -2,6 +2,8 @@
 // is queued as NCCL's is; it is done when all ranks' streams have come to it, so that a rank which
 // does not come leaves the others waiting for ever, unless they abort.
 //
+// As NCCL asks, all ranks have to repeat sums of the same capture, or none of one.
+//
 // Every call is in progress for a while, as those of a communicator that does not block may be.
 #pragma once
 
