@@ -28,7 +28,7 @@ class CudaEvent final : public Event {
       cudaGetLastError();  // no error: it must not be found by the next who asks
       return false;
     }
-    SF_CUDA_CHECK(status);
+    check(status, "cudaEventQuery(event_)", __FILE__, __LINE__);
     return true;
   }
   double seconds_since(const Event& earlier) const override {
