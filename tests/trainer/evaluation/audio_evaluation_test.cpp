@@ -200,7 +200,6 @@ TEST_F(AudioEvaluation, OneThatWasInterruptedGoesOnAfterTheTracksThatAreDone) {
   EvaluateRequest other = whole;
   other.num_overlap = 4;
   EXPECT_EQ(evaluate(ctx_, other).note, "");
-  EXPECT_EQ(evaluate(ctx_, whole).note, "");
 }
 
 TEST_F(AudioEvaluation, WrongModelsAndSplitsAreNamed) {
