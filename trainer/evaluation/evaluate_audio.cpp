@@ -125,8 +125,7 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
   if (known > 0) {
     result.note = fmt::format(
         "{} of {} tracks were evaluated before with the same weights, data, settings and code: "
-        "their "
-        "results were taken from {}.",
+        "their results were taken from {}.",
         known, tracks.size(), (request.output_dir / "tracks").string());
   }
   ReportInputs report{.timestamp = utc_now(),
