@@ -106,7 +106,8 @@ void add_evaluate_command(CLI::App& app, Run& run) {
       ->type_name("PATH");
   command
       ->add_option("--output-dir", options->output_dir,
-                   "Gets evaluation_report.json and report.html; of audio also excerpts")
+                   "Gets evaluation_report.json and report.html; of audio also excerpts, and "
+                   "the results of each track, from which an interrupted evaluation goes on")
       ->type_name("DIR")
       ->required();
   command->add_option("--split", options->split, "Which part of the data set")
