@@ -26,15 +26,21 @@ function(sf_add_layer name)
   target_link_libraries(stemfabric_${name} PUBLIC ${ARG_DEPENDS} PRIVATE stemfabric_flags)
 endfunction()
 
+# Flags of tests' own sources: what they compute is little, and compiling them is half of a build.
+add_library(stemfabric_test_flags INTERFACE)
+target_link_libraries(stemfabric_test_flags INTERFACE stemfabric_flags)
+target_compile_options(stemfabric_test_flags INTERFACE -O1)
+
 # sf_add_test(name SOURCES... LIBS... [PREFIX p] [FILTER f]): one GoogleTest program, its cases (or
-# those that the filter lets through) known to ctest. Under a sanitizer a process takes long to start:
-# there a test of ctest is a share of the program's cases, not one.
+# those that the filter lets through) known to ctest, with the program's name as their label. Under a
+# sanitizer a process takes long to start: there a test of ctest is a share of the program's cases, not one.
 function(sf_add_test name)
   cmake_parse_arguments(ARG "" "PREFIX;FILTER" "SOURCES;LIBS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${ARG_LIBS} stemfabric_flags GTest::gtest GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS} stemfabric_test_flags GTest::gtest GTest::gmock GTest::gtest_main)
   if(NOT STEMFABRIC_SANITIZE)
-    gtest_discover_tests(${name} TEST_PREFIX "${ARG_PREFIX}" TEST_FILTER "${ARG_FILTER}" DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 900)
+    gtest_discover_tests(${name} TEST_PREFIX "${ARG_PREFIX}" TEST_FILTER "${ARG_FILTER}" DISCOVERY_TIMEOUT 120
+      PROPERTIES TIMEOUT 900 LABELS ${name})
     return()
   endif()
   set(shares 12)
@@ -44,7 +50,7 @@ function(sf_add_test name)
   foreach(share RANGE 1 ${shares})
     math(EXPR index "${share} - 1")
     add_test(NAME ${ARG_PREFIX}${name}.${share} COMMAND ${name} --gtest_filter=${ARG_FILTER} --gtest_brief=1)
-    set_tests_properties(${ARG_PREFIX}${name}.${share} PROPERTIES TIMEOUT 1800
+    set_tests_properties(${ARG_PREFIX}${name}.${share} PROPERTIES TIMEOUT 1800 LABELS ${name}
       ENVIRONMENT "GTEST_TOTAL_SHARDS=${shares};GTEST_SHARD_INDEX=${index}")
   endforeach()
 endfunction()

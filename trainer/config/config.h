@@ -355,7 +355,7 @@ struct DistributedConfig {
   double timeout_s = 600;
   bool deterministic = true;
   int64_t bucket_bytes = 1 << 22;
-  std::string gradient_dtype = "f32";
+  std::string gradient_precision = "fp32";
 
   template <typename V>
   void visit(V&& v) {
@@ -369,9 +369,9 @@ struct DistributedConfig {
       "several ranks: gradients are summed while others are computed, in parts of at least so many "
       "bytes",
       between(4, 1 << 30));
-    v("gradient_dtype", gradient_dtype,
+    v("gradient_precision", gradient_precision,
       "several ranks: gradients are sent in float32, or rounded to bf16 in half the bytes",
-      one_of({"f32", "bf16"}));
+      one_of({"fp32", "bf16"}));
   }
 };
 

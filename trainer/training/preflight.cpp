@@ -92,7 +92,8 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
   const int64_t batches = Prefetcher::batches(batches_held(plan, device)) +
                           (task.validation() != nullptr ? Prefetcher::batches(1) : 0);
   const int64_t in_step = std::min(plan.accumulation, plan.micro_batches_in_step(0));
-  const bool rounds_gradients = plan.ranks > 1 && setup.config.distributed.gradient_dtype == "bf16";
+  const bool rounds_gradients =
+      plan.ranks > 1 && setup.config.distributed.gradient_precision == "bf16";
   // Weights, gradients, two moments and the best weights; the moving average if it is on; weights
   // in bf16 if products take those, gradients in bf16 if they are sent so. On CPUs
   // ordered sums of all gradients may be under way at once, and each holds as many bytes as it has.

@@ -101,7 +101,7 @@ std::unique_ptr<DeviceCollectives> join_devices(const TrainOptions& options, Col
 
 GradientReducer::Options gradient_options(const DistributedConfig& config) {
   return {.bucket_bytes = config.bucket_bytes,
-          .dtype = config.gradient_dtype == "bf16" ? DType::kBF16 : DType::kF32};
+          .dtype = config.gradient_precision == "bf16" ? DType::kBF16 : DType::kF32};
 }
 
 }  // namespace

@@ -74,8 +74,9 @@ TEST(ThreadsOfRank, AreAsConfiguredWhereTheyAreAndSharedOutWhereTheyAreNot) {
   });
 }
 
+// One for each rank: ops of one context do not run beside each other.
 const ExecutionContext& cpu_context() {
-  static const ExecutionContext context({.device = {}, .threads = 1});
+  thread_local const ExecutionContext context({.device = {}, .threads = 1});
   return context;
 }
 
