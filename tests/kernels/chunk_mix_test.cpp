@@ -9,6 +9,7 @@
 
 #include "tests/oracles/chunk_mix_cases.h"
 #include "tests/support/op_harness.h"
+#include "tests/support/simd_levels.h"
 
 namespace stemfabric::test {
 namespace {
@@ -74,6 +75,14 @@ TEST(ChunkMix, IsTheFormulaToTheBit) {
       check(c, first);
     }
   }
+}
+
+TEST(ChunkMix, IsTheSameAtEverySimdLevel) {
+  for_each_simd_level([&] {
+    for (const int first : {0, 1}) {
+      check(mix_case("levels", 2, 7, 6, 2, 4500), first);
+    }
+  });
 }
 
 // From the second row on, as a batch that is not full has them.
