@@ -202,6 +202,7 @@ TEST(StepWork, MasksAreCountedWithTheirSpectra) {
   };
   const double samples = 3 * 2 * 39 * 128;
   const double spectra = 3 * 2 * 40 * 257 * 2;
+  EXPECT_DOUBLE_EQ(find("mixing").bytes, (6 * 2 + 7 * 4) * samples);
   EXPECT_DOUBLE_EQ(find("stft and features, mixture").bytes,
                    4 * (samples + spectra + 3 * 40 * 200));
   EXPECT_DOUBLE_EQ(find("stft, stems").bytes, 4 * 6 * (samples + spectra));

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -31,26 +32,49 @@ bool hit(uint32_t word, double probability) {
   return static_cast<double>(word) * 0x1p-32 < probability;
 }
 
-double mean_magnitude(const float* values, int64_t count) {
+// Is the mean magnitude of a mixture of so many frames at least that? add(channel, first, size,
+// sum) adds some of it to zeros.
+template <typename Add>
+bool loud_enough(int64_t frames, double least, const Add& add) {
   constexpr int64_t kBlock = 4096;
+  const int64_t count = kAudioChannels * frames;
+  std::array<float, kBlock> values;
   double sum = 0;
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t end = std::min(count, begin + kBlock);
+    values.fill(0.0F);
+    for (int64_t n = begin; n < end;) {  // a block may hold the end of one channel and then another
+      const int64_t first = n % frames;
+      const int64_t size = std::min(end - n, frames - first);
+      add(static_cast<int>(n / frames), first, size, values.data() + (n - begin));
+      n += size;
+    }
     float block = 0;
     for (int64_t n = begin; n < end; ++n) {
-      block += std::abs(values[n]);
+      block += std::abs(values[static_cast<std::size_t>(n - begin)]);
     }
     sum += static_cast<double>(block);
+    if (sum / static_cast<double>(count) >= least) {
+      return true;  // what follows only adds to it
+    }
   }
-  return sum / static_cast<double>(count);
+  return false;
+}
+
+bool changes_speed(const AudioSampling& sampling) {
+  const AugmentationsConfig& change = sampling.augmentations;
+  return change.enable && !sampling.fixed && (change.speed_min != 1 || change.speed_max != 1);
 }
 
 }  // namespace
 
-AudioBatch::AudioBatch(int64_t rows, int64_t frames, MemoryResource& memory)
+AudioBatch::AudioBatch(int64_t rows, int64_t chunk_frames, int64_t part_bytes,
+                       MemoryResource& memory)
     : capacity(rows),
-      stems({rows, kStemCount, kAudioChannels, frames}, DType::kF32, memory, "batch stems"),
-      mixture({rows, kAudioChannels, frames}, DType::kF32, memory, "batch mixture"),
+      frames(chunk_frames),
+      pcm({rows * kAudioParts * part_bytes}, DType::kU8, memory, "batch samples"),
+      parts({rows, kAudioParts, static_cast<int64_t>(sizeof(ChunkPart))}, DType::kU8, memory,
+            "batch parts"),
       presence({rows, kStemCount}, DType::kU8, memory, "batch presence") {
   samples.reserve(static_cast<std::size_t>(rows));
 }
@@ -77,6 +101,7 @@ AudioDataset::AudioDataset(std::vector<std::shared_ptr<const AudioTrack>> tracks
   SF_CHECK(!tracks_.empty() && sampling.chunk_frames > 0);
   first_chunk_ = {0};
   first_frame_ = {0};
+  bool floats = changes_speed(sampling_);
   for (std::size_t t = 0; t < tracks_.size(); ++t) {
     const AudioTrack& track = *tracks_[t];
     first_chunk_.push_back(first_chunk_.back() + chunks_of(track.frames(), chunk_frames()));
@@ -86,7 +111,12 @@ AudioDataset::AudioDataset(std::vector<std::shared_ptr<const AudioTrack>> tracks
         with_stem_[static_cast<std::size_t>(s)].push_back(static_cast<int64_t>(t));
       }
     }
+    for (int p = 0; p < kAudioParts; ++p) {
+      floats = floats || (track.pcm(p) && track.pcm(p).dtype() == DType::kF32);
+    }
   }
+  part_bytes_ =
+      kAudioChannels * pcm_channel_bytes(floats ? PcmType::kF32 : PcmType::kI16, chunk_frames());
   const bool counted = !sampling_.fixed && sampling_.samples_per_epoch > 0;
   size_ = counted ? sampling_.samples_per_epoch : first_chunk_.back();
 }
@@ -182,124 +212,139 @@ AudioDataset::Plan AudioDataset::plan(int64_t sample, int64_t epoch, int attempt
       part.swap = hit(w.word[2], change.channel_swap);
     }
     part.factor = static_cast<float>(factor);
-    plan.stems[s] = part;
+    plan.parts[s] = part;
   }
-  if (!remix) {  // what is left of one song has no place among stems of others
-    plan.remainder = {&base, at.first, static_cast<float>(base.info().gain), false};
+  if (!remix && base.info().remainder) {  // of one song, it has no place among stems of others
+    plan.parts[kStemCount] = {&base, at.first, static_cast<float>(base.info().gain), false};
   }
   return plan;
 }
 
-void AudioDataset::render(const Plan& plan, float* stems, float* mixture) const {
-  if (plan.speed_percent != 100) {
-    render_at_speed(plan, stems, mixture);
-    return;
-  }
-  constexpr int64_t kBlock = 4096;  // frames: the mixture's stay in the first-level cache
-  const int64_t frames = chunk_frames();
-  for (int c = 0; c < kAudioChannels; ++c) {
-    for (int64_t begin = 0; begin < frames; begin += kBlock) {
-      const int64_t size = std::min(kBlock, frames - begin);
-      float* sum = mixture + c * frames + begin;
-      std::fill_n(sum, size, 0.0F);
-      for (int s = 0; s < kStemCount; ++s) {
-        const Part& part = plan.stems[static_cast<std::size_t>(s)];
-        float* out = stems + (s * kAudioChannels + c) * frames + begin;
-        if (part.track == nullptr) {
-          std::fill_n(out, size, 0.0F);
-        } else {
-          part.track->read(s, part.swap ? 1 - c : c, part.first + begin, size, part.factor, out,
-                           sum);
-        }
-      }
-      if (const Part& rest = plan.remainder; rest.track != nullptr) {
-        rest.track->add_remainder(c, rest.first + begin, size, rest.factor, sum);
-      }
+int64_t AudioDataset::copy_parts(const Plan& plan, Tensor& pcm, int64_t begin,
+                                 ChunkPart* parts) const {
+  for (int p = 0; p < kAudioParts; ++p) {
+    const Part& part = plan.parts[static_cast<std::size_t>(p)];
+    if (part.track == nullptr) {
+      parts[p] = {};
+      continue;
+    }
+    const ConstTensorView& track = part.track->pcm(p);
+    const PcmType type = track.dtype() == DType::kI16 ? PcmType::kI16 : PcmType::kF32;
+    const int64_t frames =
+        std::clamp<int64_t>(part.track->frames() - part.first, 0, chunk_frames());
+    parts[p] = {.begin = begin,
+                .frames = static_cast<int32_t>(frames),
+                .factor = part.track->pcm_factor(p, part.factor),
+                .type = type,
+                .swap = part.swap ? 1U : 0U};
+    for (int c = 0; c < kAudioChannels; ++c) {
+      const int64_t sample = pcm_sample_bytes(type);
+      std::memcpy(pcm.as<uint8_t>() + begin,
+                  static_cast<const std::byte*>(track.data()) +
+                      (c * part.track->frames() + part.first) * sample,
+                  static_cast<std::size_t>(frames * sample));
+      begin += pcm_channel_bytes(type, frames);
     }
   }
+  return begin;
 }
 
-// The source of each part is read, however long it must be for the speed, and resampled. What it
-// needs beyond the track's ends is silence; a part that would reach beyond the end begins earlier.
-void AudioDataset::render_at_speed(const Plan& plan, float* stems, float* mixture) const {
+// The source of each part is read, however long it must be for the speed, and resampled: parts that
+// are mixed as they are. What it needs beyond the track's ends is silence; a part that would reach
+// beyond the end begins earlier.
+int64_t AudioDataset::render_at_speed(const Plan& plan, Tensor& pcm, int64_t begin,
+                                      ChunkPart* parts) const {
   const int64_t frames = chunk_frames();
   const SpeedChange change(plan.speed_percent);
   const int64_t length = change.source_frames(frames);
   std::vector<float> source(static_cast<std::size_t>(length));
-  std::vector<float> unused(static_cast<std::size_t>(length));
-  std::vector<float> rest(static_cast<std::size_t>(frames));
-  const auto add = [&](const float* values, float* sum) {
-    for (int64_t n = 0; n < frames; ++n) {
-      sum[n] += values[n];
+  for (int p = 0; p < kAudioParts; ++p) {
+    const Part& part = plan.parts[static_cast<std::size_t>(p)];
+    if (part.track == nullptr) {
+      parts[p] = {};
+      continue;
     }
-  };
-  const auto play = [&](const Part& part, const auto& read, float* out) {
+    parts[p] = {.begin = begin,
+                .frames = static_cast<int32_t>(frames),
+                .factor = 1.0F,
+                .type = PcmType::kF32};
     const int64_t latest = part.track->frames() - (length - SpeedChange::kBefore);
     const int64_t first = std::max<int64_t>(0, std::min(part.first, latest)) - SpeedChange::kBefore;
     const int64_t silent = std::max<int64_t>(0, -first);
-    std::fill_n(source.data(), silent, 0.0F);
-    read(first + silent, length - silent, source.data() + silent);
-    change.apply(source.data(), frames, out);
-  };
-  for (int c = 0; c < kAudioChannels; ++c) {
-    float* sum = mixture + c * frames;
-    std::fill_n(sum, frames, 0.0F);
-    for (int s = 0; s < kStemCount; ++s) {
-      const Part& part = plan.stems[static_cast<std::size_t>(s)];
-      float* out = stems + (s * kAudioChannels + c) * frames;
-      if (part.track == nullptr) {
-        std::fill_n(out, frames, 0.0F);
-        continue;
-      }
-      play(
-          part,
-          [&](int64_t first, int64_t count, float* to) {
-            part.track->read(s, part.swap ? 1 - c : c, first, count, part.factor, to,
-                             unused.data());
-          },
-          out);
-      add(out, sum);
-    }
-    if (const Part& part = plan.remainder; part.track != nullptr) {
-      play(
-          part,
-          [&](int64_t first, int64_t count, float* to) {
-            std::fill_n(to, count, 0.0F);
-            part.track->add_remainder(c, first, count, part.factor, to);
-          },
-          rest.data());
-      add(rest.data(), sum);
+    for (int c = 0; c < kAudioChannels; ++c) {
+      std::ranges::fill(source, 0.0F);
+      part.track->add(p, part.swap ? 1 - c : c, first + silent, length - silent, part.factor,
+                      source.data() + silent);
+      change.apply(source.data(), frames, reinterpret_cast<float*>(pcm.as<uint8_t>() + begin));
+      begin += pcm_channel_bytes(PcmType::kF32, frames);
     }
   }
+  return begin;
+}
+
+AudioBatch AudioDataset::make_batch(int64_t capacity, MemoryResource& memory) const {
+  return {capacity, chunk_frames(), part_bytes(), memory};
 }
 
 void AudioDataset::gather(std::span<const int64_t> samples, int64_t epoch,
                           AudioBatch& batch) const {
   const auto count = static_cast<int64_t>(samples.size());
   SF_CHECK(count <= batch.capacity, "{} chunks for a batch of {}", count, batch.capacity);
-  check_tensor("gather", "mixture", batch.mixture.view(), DType::kF32,
-               {-1, kAudioChannels, chunk_frames()});
-  const int64_t mixture_size = kAudioChannels * chunk_frames();
-  const int64_t stems_size = kStemCount * mixture_size;
+  SF_CHECK(batch.frames == chunk_frames() &&
+               batch.pcm.elements() >= batch.capacity * kAudioParts * part_bytes(),
+           "a batch of chunks of {} frames that another data set made", batch.frames);
   const int attempts = sampling_.fixed || sampling_.min_mean_abs <= 0 ? 1 : kMaxAttempts;
+  auto* parts = reinterpret_cast<ChunkPart*>(batch.parts.as<uint8_t>());
   auto* presence = batch.presence.as<uint8_t>();
+  batch.pcm_bytes = 0;
   for (int64_t row = 0; row < count; ++row) {
-    float* mixture = batch.mixture.as<float>() + row * mixture_size;
+    Plan chunk;
+    ChunkPart* const described = parts + row * kAudioParts;
+    int64_t end = 0;
     for (int attempt = 0; attempt < attempts; ++attempt) {
-      const Plan chunk = plan(samples[static_cast<std::size_t>(row)], epoch, attempt);
-      render(chunk, batch.stems.as<float>() + row * stems_size, mixture);
-      for (std::size_t s = 0; s < kStemCount; ++s) {
-        presence[static_cast<std::size_t>(row) * kStemCount + s] =
-            chunk.stems[s].track != nullptr ? 1 : 0;
+      const bool last = attempt + 1 == attempts;
+      chunk = plan(samples[static_cast<std::size_t>(row)], epoch, attempt);
+      if (chunk.speed_percent == 100) {
+        const auto of_tracks = [&](int c, int64_t first, int64_t size, float* sum) {
+          for (int p = 0; p < kAudioParts; ++p) {
+            if (const Part& part = chunk.parts[static_cast<std::size_t>(p)];
+                part.track != nullptr) {
+              part.track->add(p, part.swap ? 1 - c : c, part.first + first, size, part.factor, sum);
+            }
+          }
+        };
+        if (last || loud_enough(chunk_frames(), sampling_.min_mean_abs, of_tracks)) {
+          end = copy_parts(chunk, batch.pcm, batch.pcm_bytes, described);
+          break;
+        }
+      } else {
+        end = render_at_speed(chunk, batch.pcm, batch.pcm_bytes, described);
+        const auto of_parts = [&](int c, int64_t first, int64_t size, float* sum) {
+          for (int p = 0; p < kAudioParts; ++p) {
+            if (described[p].type == PcmType::kNone) {
+              continue;
+            }
+            const auto* part = reinterpret_cast<const float*>(
+                batch.pcm.as<uint8_t>() + described[p].begin +
+                c * pcm_channel_bytes(PcmType::kF32, chunk_frames()));
+            for (int64_t n = 0; n < size; ++n) {
+              sum[n] += part[first + n];
+            }
+          }
+        };
+        if (last || loud_enough(chunk_frames(), sampling_.min_mean_abs, of_parts)) {
+          break;
+        }
       }
-      if (attempts == 1 || mean_magnitude(mixture, mixture_size) >= sampling_.min_mean_abs) {
-        break;
-      }
+    }
+    batch.pcm_bytes = end;
+    for (std::size_t s = 0; s < kStemCount; ++s) {
+      presence[static_cast<std::size_t>(row) * kStemCount + s] =
+          chunk.parts[s].track != nullptr ? 1 : 0;
     }
   }
   const int64_t unused = batch.capacity - count;
-  std::fill_n(batch.stems.as<float>() + count * stems_size, unused * stems_size, 0.0F);
-  std::fill_n(batch.mixture.as<float>() + count * mixture_size, unused * mixture_size, 0.0F);
+  std::fill_n(parts + count * kAudioParts, unused * kAudioParts, ChunkPart{});
   std::fill_n(presence + count * kStemCount, unused * kStemCount, uint8_t{0});
   batch.size = count;
   batch.samples.assign(samples.begin(), samples.end());

@@ -1,5 +1,6 @@
-// Reading an audio data set folder (docs/audio_data.md): chunks of six stems and their mixture,
-// each a pure function of (seed, epoch, sample). Errors are InputErrors that name file and entry.
+// Reading an audio data set folder (docs/audio_data.md): chunks of six stems and their mixture, as
+// the parts that chunk_mix makes them of, each a pure function of (seed, epoch, sample). Errors are
+// InputErrors that name file and entry.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/chunk_mix/chunk_mix.h"
 #include "runtime/memory/buffer.h"
 #include "trainer/audio_data/audio_manifest.h"
 #include "trainer/audio_data/audio_track.h"
@@ -16,14 +18,16 @@
 
 namespace stemfabric {
 
-// One batch of chunks on the host, in fixed buffers; rows beyond `size` are zero and absent.
+// One batch of chunks on the host, in fixed buffers (AudioDataset::make_batch). All parts of rows
+// beyond `size` are absent.
 struct AudioBatch {
-  // `memory` must be the host's, such as ExecutionContext::staging().
-  AudioBatch(int64_t capacity, int64_t frames, MemoryResource& memory = host_resource());
+  AudioBatch(int64_t capacity, int64_t frames, int64_t part_bytes, MemoryResource& memory);
   int64_t capacity;
+  int64_t frames;  // N
   int64_t size = 0;
-  Tensor stems;                  // [capacity, 6, 2, N] f32; absent stems are zero
-  Tensor mixture;                // [capacity, 2, N] f32: the sum of the stems, and the remainder
+  Tensor pcm;                    // [bytes] u8: of all parts, as they are stored
+  int64_t pcm_bytes = 0;         // that are used, from the first on
+  Tensor parts;                  // [capacity, 7, sizeof(ChunkPart)] u8: six stems, the remainder
   Tensor presence;               // [capacity, 6] u8: 1 = the stem is known (it may be silent)
   std::vector<int64_t> samples;  // indices in the data set
 };
@@ -56,8 +60,12 @@ class AudioDataset {
   // "Some song @ 12.345 s": where the chunk comes from (before a remix, at the first try).
   std::string id(int64_t sample, int64_t epoch) const;
 
-  // Fills the first rows with these chunks of an epoch (they count from 0), scaled by the tracks'
-  // gains. What a row holds depends on (seed, epoch, sample) alone.
+  // `memory` must be the host's, such as ExecutionContext::staging().
+  AudioBatch make_batch(int64_t capacity, MemoryResource& memory = host_resource()) const;
+  int64_t part_bytes() const { return part_bytes_; }  // that a part of a chunk takes at most
+
+  // Fills the first rows with these chunks of an epoch (they count from 0): what chunk_mix makes of
+  // them is scaled by the tracks' gains. What a row holds depends on (seed, epoch, sample) alone.
   void gather(std::span<const int64_t> samples, int64_t epoch, AudioBatch& batch) const;
 
   std::span<const std::shared_ptr<const AudioTrack>> tracks() const { return tracks_; }
@@ -71,8 +79,7 @@ class AudioDataset {
     bool swap = false;  // left and right
   };
   struct Plan {
-    std::array<Part, kStemCount> stems;
-    Part remainder;
+    std::array<Part, kAudioParts> parts;
     int64_t speed_percent = 100;  // of all parts; each begins where it would at 100
   };
   struct Place {
@@ -83,12 +90,14 @@ class AudioDataset {
   int64_t spare(int64_t track) const;  // the last frame where a whole chunk can begin
   Place place(int64_t sample, int64_t epoch, int attempt) const;
   Plan plan(int64_t sample, int64_t epoch, int attempt) const;
-  void render(const Plan& plan, float* stems, float* mixture) const;
-  void render_at_speed(const Plan& plan, float* stems, float* mixture) const;
+  // Puts the parts of a chunk at `begin` of `pcm` and describes them; gives where they end.
+  int64_t copy_parts(const Plan& plan, Tensor& pcm, int64_t begin, ChunkPart* parts) const;
+  int64_t render_at_speed(const Plan& plan, Tensor& pcm, int64_t begin, ChunkPart* parts) const;
 
   std::vector<std::shared_ptr<const AudioTrack>> tracks_;
   AudioSampling sampling_;
   int64_t size_ = 0;
+  int64_t part_bytes_ = 0;
   std::vector<int64_t> first_chunk_;  // of each track, and the total at the end
   std::vector<int64_t> first_frame_;  // of each track, as if laid end to end
   std::array<std::vector<int64_t>, kStemCount> with_stem_;  // tracks that have a stem

@@ -11,24 +11,10 @@ namespace {
 
 constexpr const char* kRemake = "it was changed or damaged, make the data set again";
 
-// What one sample of the file stands for: i16 counts in steps of 2^-15, so the scaled factor is
-// exact.
-float unit(DType dtype, float factor) { return dtype == DType::kI16 ? factor * 0x1p-15F : factor; }
-
 template <typename T>
-void scale(const T* __restrict from, int64_t frames, float factor, float* __restrict out,
-           float* __restrict mixture) {
+void add_scaled(const T* __restrict from, int64_t frames, float factor, float* __restrict sum) {
   for (int64_t n = 0; n < frames; ++n) {
-    const float value = factor * static_cast<float>(from[n]);
-    out[n] = value;
-    mixture[n] += value;
-  }
-}
-
-template <typename T>
-void add(const T* __restrict from, int64_t frames, float factor, float* __restrict mixture) {
-  for (int64_t n = 0; n < frames; ++n) {
-    mixture[n] += factor * static_cast<float>(from[n]);
+    sum[n] += factor * static_cast<float>(from[n]);
   }
 }
 
@@ -67,51 +53,31 @@ AudioTrack::AudioTrack(const std::filesystem::path& root, AudioTrackInfo info)
     return pcm;
   };
   for (std::size_t s = 0; s < kStemCount; ++s) {
-    stems_[s] = take(fmt::format("pcm.{}", kStemNames[s]), info_.present[s]);
+    pcm_[s] = take(fmt::format("pcm.{}", kStemNames[s]), info_.present[s]);
   }
-  remainder_ = take("pcm.remainder", info_.remainder);
+  pcm_[kStemCount] = take("pcm.remainder", info_.remainder);
   if (file_.tensors().size() != expected) {
     refuse("has tensors that no track has");
   }
 }
 
-namespace {
+// i16 counts in steps of 2^-15, so the scaled factor is exact.
+float AudioTrack::pcm_factor(int part, float factor) const {
+  return pcm(part).dtype() == DType::kI16 ? factor * 0x1p-15F : factor;
+}
 
-// The part of [first, first + frames) that lies in a track.
-int64_t frames_within(int64_t first, int64_t frames, int64_t length) {
+void AudioTrack::add(int part, int channel, int64_t first, int64_t frames, float factor,
+                     float* sum) const {
+  const ConstTensorView& from = pcm(part);
+  SF_CHECK(from, "track {} has no part {}", info_.id, part);
   SF_CHECK(first >= 0 && frames >= 0, "frames {} + {}", first, frames);
-  return std::clamp<int64_t>(length - first, 0, frames);
-}
-
-}  // namespace
-
-void AudioTrack::read(int stem, int channel, int64_t first, int64_t frames, float factor,
-                      float* out, float* mixture) const {
-  const ConstTensorView& pcm = stems_[static_cast<std::size_t>(stem)];
-  SF_CHECK(pcm, "track {} has no stem {}", info_.id, stem);
-  const int64_t within = frames_within(first, frames, info_.frames);
+  const int64_t within = std::clamp<int64_t>(info_.frames - first, 0, frames);
   const int64_t at = channel * info_.frames + first;
-  const float step = unit(pcm.dtype(), factor);
-  if (pcm.dtype() == DType::kI16) {
-    scale(pcm.as<int16_t>() + at, within, step, out, mixture);
+  const float step = pcm_factor(part, factor);
+  if (from.dtype() == DType::kI16) {
+    add_scaled(from.as<int16_t>() + at, within, step, sum);
   } else {
-    scale(pcm.as<float>() + at, within, step, out, mixture);
-  }
-  std::fill(out + within, out + frames, 0.0F);
-}
-
-void AudioTrack::add_remainder(int channel, int64_t first, int64_t frames, float factor,
-                               float* mixture) const {
-  if (!remainder_) {
-    return;
-  }
-  const int64_t within = frames_within(first, frames, info_.frames);
-  const int64_t at = channel * info_.frames + first;
-  const float step = unit(remainder_.dtype(), factor);
-  if (remainder_.dtype() == DType::kI16) {
-    add(remainder_.as<int16_t>() + at, within, step, mixture);
-  } else {
-    add(remainder_.as<float>() + at, within, step, mixture);
+    add_scaled(from.as<float>() + at, within, step, sum);
   }
 }
 

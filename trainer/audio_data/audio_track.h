@@ -19,6 +19,8 @@
 namespace stemfabric {
 
 inline constexpr int kAudioChannels = 2;
+// What sounds in a mixture: the stems and, as the last one, the remainder.
+inline constexpr int kAudioParts = kStemCount + 1;
 
 // What the manifest says of a track.
 struct AudioTrackInfo {
@@ -46,13 +48,13 @@ class AudioTrack {
   int64_t frames() const { return info_.frames; }
   bool present(int stem) const { return info_.present[static_cast<std::size_t>(stem)]; }
 
-  // out[n] = factor * sample and mixture[n] += out[n] for the frames [first, first + frames) of one
-  // channel; frames beyond the end are 0. The stem must be present.
-  void read(int stem, int channel, int64_t first, int64_t frames, float factor, float* out,
-            float* mixture) const;
-  // mixture[n] += factor * remainder, if the track has one.
-  void add_remainder(int channel, int64_t first, int64_t frames, float factor,
-                     float* mixture) const;
+  // A part as it is stored; empty if the track does not have it.
+  const ConstTensorView& pcm(int part) const { return pcm_[static_cast<std::size_t>(part)]; }
+  // What a stored sample of the part is multiplied with, to be its value times `factor`.
+  float pcm_factor(int part, float factor) const;
+  // sum[n] += factor * value for the frames [first, first + frames) of one channel of a part that
+  // the track has; frames beyond the end are 0.
+  void add(int part, int channel, int64_t first, int64_t frames, float factor, float* sum) const;
 
   // InputError if the content of the file is not what the manifest says. Reads all of it.
   void verify() const;
@@ -60,8 +62,7 @@ class AudioTrack {
  private:
   AudioTrackInfo info_;
   SafetensorsFile file_;
-  std::array<ConstTensorView, kStemCount> stems_;
-  ConstTensorView remainder_;
+  std::array<ConstTensorView, kAudioParts> pcm_;
 };
 
 // Over their content, in this order.

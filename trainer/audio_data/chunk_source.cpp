@@ -17,12 +17,11 @@ double ChunkSource::seconds() const {
 
 std::unique_ptr<SampleBatch> ChunkSource::make_batch(int64_t capacity,
                                                      MemoryResource& memory) const {
-  return std::make_unique<ChunkBatch>(capacity, dataset_.chunk_frames(), memory);
+  return std::make_unique<ChunkBatch>(dataset_.make_batch(capacity, memory));
 }
 
 std::size_t ChunkSource::batch_bytes(int64_t capacity) const {
-  const int64_t signals = kAudioChannels * (1 + kStemCount);
-  return static_cast<std::size_t>(capacity * signals * dataset_.chunk_frames()) * sizeof(float);
+  return static_cast<std::size_t>(capacity * kAudioParts * dataset_.part_bytes());
 }
 
 void ChunkSource::fill(int64_t epoch, std::span<const int64_t> samples, SampleBatch& batch) const {

@@ -8,8 +8,7 @@
 namespace stemfabric {
 
 struct ChunkBatch : SampleBatch {
-  ChunkBatch(int64_t capacity_, int64_t frames, MemoryResource& memory)
-      : SampleBatch(capacity_), audio(capacity_, frames, memory) {}
+  explicit ChunkBatch(AudioBatch chunks) : SampleBatch(chunks.capacity), audio(std::move(chunks)) {}
   AudioBatch audio;
 };
 

@@ -168,13 +168,15 @@ TrackSignals read_track(const AudioTrack& track) {
                        .estimates = {}};
   for (int c = 0; c < kAudioChannels; ++c) {
     float* mixture = signals.mixture.as<float>() + c * n;
-    for (int s = 0; s < kStemCount; ++s) {
-      if (track.present(s)) {
-        track.read(s, c, 0, n, 1.0F, signals.stems.as<float>() + (s * kAudioChannels + c) * n,
-                   mixture);
+    for (int p = 0; p < kAudioParts; ++p) {
+      if (!track.pcm(p)) {
+        continue;
       }
+      if (p < kStemCount) {
+        track.add(p, c, 0, n, 1.0F, signals.stems.as<float>() + (p * kAudioChannels + c) * n);
+      }
+      track.add(p, c, 0, n, 1.0F, mixture);
     }
-    track.add_remainder(c, 0, n, 1.0F, mixture);
   }
   return signals;
 }

@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kFloat = 4;  // bytes
 constexpr double kBf16 = 2;
+constexpr double kInt16 = 2;
 constexpr double kBackwardProducts = 7;
 
 // Of the attention's forward, each of tokens · tokens · head dimension multiply-adds per head.
@@ -126,6 +127,9 @@ class Counter {
 
   void transforms() {
     const double features = rows_ * static_cast<double>(model_.input_dim);
+    // Six stems from 16-bit files, without a remainder.
+    add("mixing", 1, 2 * kStemCount * signal(),
+        (kInt16 * kStemCount + kFloat * (kStemCount + 1)) * signal());
     add("stft and features, mixture", 1, transform(), kFloat * (signal() + spectra() + features));
     add("stft, stems", 1, kStemCount * transform(), kFloat * kStemCount * (signal() + spectra()));
   }

@@ -110,7 +110,8 @@ InputStatistics audio_statistics(const ChunkSource& train, const AudioConfig& au
                                                              .augmentations = {},
                                                              .fixed = true});
   const ExecutionContext ctx = device_context("cpu", "training.device", threads);
-  AudioBatch batch(1, chunks.chunk_frames());
+  AudioBatch batch = chunks.make_batch(1);
+  Tensor mixture({1, kAudioChannels, chunks.chunk_frames()}, DType::kF32);
   Tensor features({1, train.tokens(), kAudioFeatures}, DType::kF32);
   const auto n = static_cast<std::size_t>(kAudioFeatures);
   std::vector<double> sum(n), squares(n), shift(n);
@@ -118,7 +119,11 @@ InputStatistics audio_statistics(const ChunkSource& train, const AudioConfig& au
   for (int64_t i = 0; i < taken; ++i) {
     const int64_t chunk = i * chunks.size() / taken;
     chunks.gather(std::span(&chunk, 1), 0, batch);
-    stft_features(ctx, {.signal = batch.mixture.view(),
+    chunk_mix(ctx, {.pcm = batch.pcm.view(),
+                    .parts = batch.parts.view(),
+                    .stems = {},
+                    .mixture = mixture.view()});
+    stft_features(ctx, {.signal = mixture.view(),
                         .sample_rate = audio.sample_rate,
                         .n_fft = audio.n_fft,
                         .hop_length = audio.hop_length,

@@ -19,8 +19,8 @@ namespace stemfabric {
 
 struct AudioStage::Slot {
   WeightMemory weight;
-  Tensor features, mixture_spectra, stem_spectra;
-  Copies mixture, stems, presence;  // not on the CPU
+  Tensor mixture, stems, features, mixture_spectra, stem_spectra;
+  Copies pcm, parts, presence;  // not on the CPU
 };
 
 namespace {
@@ -78,8 +78,9 @@ class AudioTask final : public TrainingTask {
                                                      : nullptr;
   }
   std::size_t staged_bytes(int64_t samples, bool on_cpu) const override {
-    return static_cast<std::size_t>(samples) *
-           AudioStage::sample_bytes(setup_.config.audio, on_cpu);
+    // Of batches, one is copied beside the step.
+    return static_cast<std::size_t>(samples) * AudioStage::sample_bytes(setup_.config.audio) +
+           (on_cpu ? 0 : 2 * train().batch_bytes(samples));
   }
   void log_audit() const override {
     log_split("training", setup_.audio->train);
@@ -107,24 +108,31 @@ StagedBatch AudioStage::put(const SampleBatch& samples) {
     slots_.push_back(std::make_unique<Slot>());
   }
   Slot& slot = *slots_[at];
-  const auto rows = [&](Copies& memory, const Tensor& whole) {
-    return on_device(memory, whole.shape(), whole.view().slice(0, 0, batch.size));
+  const auto first = [&](Copies& memory, const Tensor& whole, int64_t size) {
+    return on_device(memory, whole.shape(), whole.view().slice(0, 0, size));
   };
-  const ConstTensorView mixture = rows(slot.mixture, batch.mixture);
-  const ConstTensorView stems = rows(slot.stems, batch.stems);
-  const int64_t n = mixture.dim(2);
+  const int64_t n = batch.frames;
   const int64_t frames = stft_frames(n, audio_.hop_length);
   const int64_t bins = stft_bins(audio_.n_fft);
   const int64_t signals = kStemCount * kAudioChannels;
   const auto grown = [&](Tensor& memory, const Shape& capacity, const char* purpose) {
     return first_rows(ctx_, memory, capacity, batch.size, purpose);
   };
+  const TensorView mixture =
+      grown(slot.mixture, {batch.capacity, kAudioChannels, n}, "batch mixture");
+  const TensorView stems =
+      grown(slot.stems, {batch.capacity, kStemCount, kAudioChannels, n}, "batch stems");
   const TensorView features =
       grown(slot.features, {batch.capacity, frames, kAudioFeatures}, "features");
   const TensorView mixture_spectra =
       grown(slot.mixture_spectra, {batch.capacity, kAudioChannels, frames, bins, 2}, "spectra");
   const TensorView stem_spectra =
       grown(slot.stem_spectra, {batch.capacity, signals, frames, bins, 2}, "spectra");
+  const ConstTensorView used = first(slot.pcm, batch.pcm, batch.pcm_bytes);
+  chunk_mix(ctx_, {.pcm = {used.data(), DType::kU8, batch.pcm.shape()},
+                   .parts = first(slot.parts, batch.parts, batch.size),
+                   .stems = stems,
+                   .mixture = mixture});
   stft_features(ctx_, {.signal = mixture,
                        .sample_rate = audio_.sample_rate,
                        .n_fft = audio_.n_fft,
@@ -142,16 +150,16 @@ StagedBatch AudioStage::put(const SampleBatch& samples) {
           .targets = stem_first(stem_spectra),
           .target_mask = {},
           .mixture = mixture_spectra,
-          .present = rows(slot.presence, batch.presence),
+          .present = first(slot.presence, batch.presence, batch.size),
           .signals = stems};
 }
 
-std::size_t AudioStage::sample_bytes(const AudioConfig& audio, bool on_cpu) {
+std::size_t AudioStage::sample_bytes(const AudioConfig& audio) {
   const int64_t frames = stft_frames(audio.chunk_size, audio.hop_length);
   const int64_t signals = kAudioChannels * (1 + kStemCount);
   const int64_t spectra = signals * frames * stft_bins(audio.n_fft) * 2;
-  const int64_t copies = on_cpu ? 0 : 2 * signals * audio.chunk_size;  // one beside the step
-  return static_cast<std::size_t>(frames * kAudioFeatures + spectra + copies) * sizeof(float);
+  const int64_t samples = signals * audio.chunk_size;
+  return static_cast<std::size_t>(samples + frames * kAudioFeatures + spectra) * sizeof(float);
 }
 
 AudioObjective::AudioObjective(const ExecutionContext& ctx, const ModelConfig& model,

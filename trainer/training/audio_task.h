@@ -14,7 +14,8 @@
 
 namespace stemfabric {
 
-// Batches of an ChunkSource: features and spectra are computed where the ops of the context work.
+// Batches of an ChunkSource: chunks are mixed, and features and spectra computed, where the ops of
+// the context work.
 class AudioStage final : public BatchStage {
  public:
   AudioStage(const ExecutionContext& ctx, const std::vector<double>& stem_weights,
@@ -22,8 +23,8 @@ class AudioStage final : public BatchStage {
   ~AudioStage() override;
   StagedBatch put(const SampleBatch& batch) override;
 
-  // Bytes that one sample takes beyond its batch.
-  static std::size_t sample_bytes(const AudioConfig& audio, bool on_cpu);
+  // Bytes of what is made of one sample.
+  static std::size_t sample_bytes(const AudioConfig& audio);
 
  private:
   struct Slot;

@@ -2,14 +2,18 @@
 // device's memory is none that the host can touch.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <cstring>
 
 #include "runtime/core/log.h"
 #include "tests/simt/trainer/devices.h"
 #include "tests/support/simd_levels.h"
 #include "tests/support/tiny_training.h"
+#include "tests/trainer/audio_data/mixed_chunks.h"
 #include "tests/trainer/audio_data/tiny_audio.h"
 #include "trainer/separation/separate_signal.h"
+#include "trainer/training/audio_task.h"
 #include "trainer/training/training.h"
 
 namespace stemfabric::test {
@@ -56,6 +60,71 @@ class AudioParity : public testing::Test {
   std::filesystem::path data_;
   SimtDeviceMemory memory_;
 };
+
+// Chunks with changed channels, both signs, parts of other songs, a stem and a remainder that are
+// not everywhere, speeds, ends of tracks; in a batch that is not full.
+TEST_F(AudioParity, BatchesHaveTheBitsOfTheCpus) {
+  const auto root = folder_ / "mixed";
+  write_tiny_songs(root / "songs", 3, 2500, /*one_lacks=*/true);
+  put_audio(root / "songs" / "song-0" / "mixture.wav", tiny_stem(7, 0, 2500),
+            {.rate = kTinyRate, .format = SampleFormat::kPcm16});
+  for (const auto* stem : {"vocals", "drums"}) {  // stored as integers
+    put_audio(root / "songs" / "song-1" / (std::string(stem) + ".wav"), tiny_stem(3, 1, 2000),
+              {.rate = kTinyRate, .format = SampleFormat::kPcm16});
+  }
+  AudioDatasetOptions build{.root = root / "songs",
+                            .output_dir = root,
+                            .run_label = "data",
+                            .config = tiny_audio_config({}).config,
+                            .threads = 2};
+  AudioAudit audit;
+  const AudioDatasetFolder data = open_audio_dataset(build_audio_dataset(build, audit).folder);
+  auto tracks = data.train;
+  tracks.insert(tracks.end(), data.validation.begin(), data.validation.end());
+  AudioSampling sampling{.chunk_frames = 1030, .samples_per_epoch = 40, .augmentations = {}};
+  sampling.augmentations.channel_swap = 0.5;
+  sampling.augmentations.polarity = 0.5;
+  sampling.augmentations.remix = 0.5;
+  sampling.augmentations.speed_max = 1.01;
+  const AudioConfig audio{.sample_rate = kTinyRate, .n_fft = 512, .hop_length = 128};
+  const ChunkSource source(AudioDataset(tracks, sampling), audio);
+  const ExecutionContext device = simt_device(memory_);
+  const ExecutionContext cpu = cpu_context();
+  const std::vector<double> weights(kStemCount, 1.0);
+  AudioStage on_device(device, weights, audio);
+  AudioStage on_cpu(cpu, weights, audio);
+  std::array<int, 5> seen{};
+  for (int64_t first = 0; first < 40; first += 3) {
+    const auto batch = source.make_batch(4, device.staging());
+    source.fill(2, std::vector<int64_t>{first, (first + 1) % 40, (first + 2) % 40}, *batch);
+    const AudioBatch& chunks = dynamic_cast<const ChunkBatch&>(*batch).audio;
+    const MixedChunks there = mixed(device, chunks);
+    const MixedChunks here = mixed(cpu, chunks);
+    const auto same = [](const ConstTensorView& a, const ConstTensorView& b) {
+      return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
+    };
+    EXPECT_TRUE(same(there.stems.view(), here.stems.view()));
+    EXPECT_TRUE(same(there.mixture.view(), here.mixture.view()));
+    const StagedBatch staged_there = on_device.put(*batch);
+    const HostView signals(device, staged_there.signals);
+    const StagedBatch staged_here = on_cpu.put(*batch);
+    EXPECT_TRUE(same(signals.view(), staged_here.signals));
+    EXPECT_TRUE(same(staged_here.signals, here.stems.view().slice(0, 0, 3)));
+    on_device.release();
+    on_cpu.release();
+    const auto* parts = reinterpret_cast<const ChunkPart*>(chunks.parts.as<uint8_t>());
+    for (int64_t p = 0; p < 4 * kAudioParts; ++p) {
+      seen[0] += parts[p].swap != 0 ? 1 : 0;
+      seen[1] += parts[p].factor < 0 ? 1 : 0;
+      seen[2] += parts[p].type == PcmType::kI16 ? 1 : 0;
+      seen[3] += parts[p].type == PcmType::kF32 ? 1 : 0;
+      seen[4] += p % kAudioParts == kStemCount && parts[p].type != PcmType::kNone ? 1 : 0;
+    }
+  }
+  for (const int count : seen) {
+    EXPECT_GT(count, 0);
+  }
+}
 
 TEST_F(AudioParity, ARunFollowsTheCpusLossesAndSdr) {
   for (const std::string mask : {"real", "complex"}) {

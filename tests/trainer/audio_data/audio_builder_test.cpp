@@ -96,23 +96,20 @@ class AudioBuilder : public testing::Test {
   static std::vector<float> samples_of(const AudioTrack& track, int stem) {
     const int64_t frames = track.frames();
     std::vector<float> result(static_cast<std::size_t>(2 * frames));
-    std::vector<float> mixture(result.size(), 0.0F);
     for (int c = 0; c < 2; ++c) {
-      track.read(stem, c, 0, frames, 1.0F, result.data() + c * frames, mixture.data() + c * frames);
+      track.add(stem, c, 0, frames, 1.0F, result.data() + c * frames);
     }
     return result;
   }
   static std::vector<float> mixture_of(const AudioTrack& track) {
     const int64_t frames = track.frames();
-    std::vector<float> out(static_cast<std::size_t>(frames));
     std::vector<float> mixture(static_cast<std::size_t>(2 * frames), 0.0F);
     for (int c = 0; c < 2; ++c) {
-      for (int s = 0; s < kStemCount; ++s) {
-        if (track.present(s)) {
-          track.read(s, c, 0, frames, 1.0F, out.data(), mixture.data() + c * frames);
+      for (int p = 0; p < kAudioParts; ++p) {
+        if (track.pcm(p)) {
+          track.add(p, c, 0, frames, 1.0F, mixture.data() + c * frames);
         }
       }
-      track.add_remainder(c, 0, frames, 1.0F, mixture.data() + c * frames);
     }
     return mixture;
   }

@@ -13,6 +13,7 @@
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "tests/trainer/audio_data/audio_files.h"
+#include "tests/trainer/audio_data/mixed_chunks.h"
 
 namespace stemfabric {
 namespace {
@@ -29,6 +30,7 @@ struct Source {
   double gain = 1.0;
   std::map<int, std::vector<float>> stems;  // planar [2, N]
   std::vector<float> remainder;             // empty: none
+  bool integers = false;                    // stored as i16
   int64_t frames() const { return static_cast<int64_t>(stems.begin()->second.size()) / 2; }
 };
 
@@ -43,15 +45,27 @@ class AudioChunks : public testing::Test {
   void add(Source source) {
     AudioTrackInfo info{.id = source.id, .frames = source.frames(), .gain = source.gain};
     std::vector<NamedTensor> tensors;
+    std::vector<std::vector<int16_t>> integers;
+    integers.reserve(kAudioParts);
     const Shape shape{kAudioChannels, info.frames};
+    const auto stored = [&](const std::vector<float>& pcm) -> ConstTensorView {
+      if (!source.integers) {
+        return {pcm.data(), DType::kF32, shape};
+      }
+      auto& to = integers.emplace_back();
+      for (const float x : pcm) {
+        to.push_back(static_cast<int16_t>(x * 32768));
+      }
+      return {to.data(), DType::kI16, shape};
+    };
     for (const auto& [stem, pcm] : source.stems) {
       info.present[static_cast<std::size_t>(stem)] = true;
-      tensors.push_back({"pcm." + std::string(kStemNames[static_cast<std::size_t>(stem)]),
-                         {pcm.data(), DType::kF32, shape}});
+      tensors.push_back(
+          {"pcm." + std::string(kStemNames[static_cast<std::size_t>(stem)]), stored(pcm)});
     }
     if (!source.remainder.empty()) {
       info.remainder = true;
-      tensors.push_back({"pcm.remainder", {source.remainder.data(), DType::kF32, shape}});
+      tensors.push_back({"pcm.remainder", stored(source.remainder)});
     }
     info.file = source.id + ".safetensors";
     info.sha256 = write_safetensors(dir_ / info.file, tensors, {});
@@ -78,15 +92,16 @@ class AudioChunks : public testing::Test {
     }
   };
   static Chunk row(const AudioBatch& batch, int64_t r) {
+    const test::MixedChunks chunks = test::mixed(ExecutionContext({.threads = 1}), batch);
     const auto cut = [&](const auto* data, int64_t size) {
       return std::vector(data + r * size, data + (r + 1) * size);
     };
-    return {cut(batch.stems.as<float>(), kStemCount * 2 * kChunk),
-            cut(batch.mixture.as<float>(), 2 * kChunk),
+    return {cut(chunks.stems.as<float>(), kStemCount * 2 * kChunk),
+            cut(chunks.mixture.as<float>(), 2 * kChunk),
             cut(batch.presence.as<uint8_t>(), kStemCount)};
   }
   static Chunk one(const AudioDataset& set, int64_t sample, int64_t epoch = 0) {
-    AudioBatch batch(1, kChunk);
+    AudioBatch batch = set.make_batch(1);
     set.gather(std::vector{sample}, epoch, batch);
     return row(batch, 0);
   }
@@ -178,7 +193,7 @@ TEST_F(AudioChunks, DependOnSeedEpochAndSampleAlone) {
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&, t] {
       const AudioDataset& mine = t == 2 ? other : set;
-      AudioBatch batch(8, kChunk);
+      AudioBatch batch = mine.make_batch(8);
       for (std::size_t begin = 0; begin < 20; begin += 7) {
         const auto size = std::min<std::size_t>(7, 20 - begin);
         mine.gather(std::span(order).subspan(begin, size), 3, batch);
@@ -186,6 +201,7 @@ TEST_F(AudioChunks, DependOnSeedEpochAndSampleAlone) {
           EXPECT_EQ(row(batch, static_cast<int64_t>(r)),
                     alone[static_cast<std::size_t>(order[begin + r])]);
         }
+        EXPECT_THAT(row(batch, static_cast<int64_t>(size)).stems, testing::Each(0.0F));
         EXPECT_THAT(row(batch, static_cast<int64_t>(size)).mixture, testing::Each(0.0F));
         EXPECT_THAT(row(batch, static_cast<int64_t>(size)).presence, testing::Each(0));
       }
@@ -196,6 +212,42 @@ TEST_F(AudioChunks, DependOnSeedEpochAndSampleAlone) {
   EXPECT_NE(one(set, 5, 3), alone[4]);
   sampling_.seed = 8;
   EXPECT_NE(one(dataset(), 4, 3), alone[4]);
+}
+
+// i16 is a float32 in steps of 2^-15: whatever is done to it gives the same bits. It takes half the
+// memory, unless speeds change.
+TEST_F(AudioChunks, IntegersAreTheFloatsThatTheyStandFor) {
+  const auto steps = [](std::vector<float> pcm) {
+    for (float& x : pcm) {
+      x = std::floor(x * 32768) / 32768;
+    }
+    return pcm;
+  };
+  sampling_.augmentations = {};
+  sampling_.augmentations.speed_max = 1.05;
+  sampling_.samples_per_epoch = 30;
+  const auto chunks_of = [&](bool integers) {
+    tracks_.clear();
+    const std::string name = integers ? "integers" : "floats";
+    add({name + " long",
+         1.7,
+         {{0, steps(planar(noise(5003, 1)))}, {1, steps(planar(noise(5003, 2)))}},
+         steps(planar(noise(5003, 7))),
+         integers});
+    add({name + " short", 0.6, {{0, steps(planar(noise(401, 3)))}}, {}, integers});
+    std::vector<Chunk> chunks;
+    for (int64_t sample = 0; sample < 30; ++sample) {
+      chunks.push_back(one(dataset(), sample));
+    }
+    return chunks;
+  };
+  const std::vector<Chunk> integers = chunks_of(true);
+  EXPECT_EQ(dataset().part_bytes(), 2 * 4 * kChunk);
+  sampling_.augmentations.speed_max = 1;
+  EXPECT_EQ(dataset().part_bytes(), 2 * 2 * kChunk);
+  sampling_.augmentations.speed_max = 1.05;
+  EXPECT_EQ(integers, chunks_of(false));
+  EXPECT_EQ(dataset().part_bytes(), 2 * 4 * kChunk);
 }
 
 TEST_F(AudioChunks, FixedOnesCoverTheTracks) {
@@ -387,7 +439,7 @@ TEST_F(AudioChunks, QuietChunksAreDrawnAgain) {
   const auto quiet = [&] {
     const AudioDataset set = dataset();
     int count = 0;
-    for (int64_t sample = 0; sample < 400; ++sample) {
+    for (int64_t sample = 0; sample < set.size(); ++sample) {
       count += one(set, sample).mixture[kChunk - 1] == 0.0F ? 1 : 0;
     }
     return count;
@@ -398,6 +450,18 @@ TEST_F(AudioChunks, QuietChunksAreDrawnAgain) {
   EXPECT_LE(quiet(), 10);
   sampling_.min_mean_abs = 0.9;  // never: the last draw stays
   EXPECT_NEAR(quiet(), 200, 50);
+  // Also at other speeds.
+  sampling_.augmentations = {.enable = true,
+                             .loudness_min = 1,
+                             .loudness_max = 1,
+                             .channel_swap = 0,
+                             .polarity = 0,
+                             .remix = 0,
+                             .speed_min = 0.9,
+                             .speed_max = 1.1};
+  sampling_.min_mean_abs = 0.2;
+  sampling_.samples_per_epoch = 40;
+  EXPECT_LE(quiet(), 4);
 }
 
 TEST_F(AudioChunks, HashesTellTracksAndTheirOrder) {

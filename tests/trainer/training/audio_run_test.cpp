@@ -14,6 +14,7 @@
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "tests/support/tiny_training.h"
+#include "tests/trainer/audio_data/mixed_chunks.h"
 #include "tests/trainer/audio_data/tiny_audio.h"
 #include "trainer/model/weights_file.h"
 #include "trainer/training/audio_setup.h"
@@ -163,10 +164,11 @@ TEST_F(AudioRun, StatisticsAreThoseOfTheTrainingSplit) {
   ASSERT_LE(chunks.size(), kStatisticsChunks);
   std::vector<std::vector<double>> values(256);
   for (int64_t i = 0; i < chunks.size(); ++i) {
-    AudioBatch batch(1, 4096);
+    AudioBatch batch = chunks.make_batch(1);
     chunks.gather(std::span(&i, 1), 0, batch);
     Tensor features({1, 33, 256}, DType::kF32);
-    stft_features(ctx, {.signal = batch.mixture.view(),
+    const test::MixedChunks mixed = test::mixed(ctx, batch);
+    stft_features(ctx, {.signal = mixed.mixture.view(),
                         .sample_rate = test::kTinyRate,
                         .n_fft = 512,
                         .hop_length = 128,

@@ -6,6 +6,7 @@
 
 #include "kernels/stft/stft.h"
 #include "kernels/stft_features/stft_features.h"
+#include "tests/trainer/audio_data/mixed_chunks.h"
 #include "tests/trainer/audio_data/tiny_audio.h"
 #include "trainer/training/training_setup.h"
 
@@ -47,6 +48,7 @@ class AudioTaskTest : public testing::Test {
 TEST_F(AudioTaskTest, StagesFeaturesAndSpectraOfABatch) {
   const auto samples = batch();
   const AudioBatch& audio = dynamic_cast<const ChunkBatch&>(*samples).audio;
+  const test::MixedChunks chunks = test::mixed(ctx_, audio);
   const auto stage = task_->make_stage(ctx_);
   const StagedBatch staged = stage->put(*samples);
   const int64_t size = samples->size;
@@ -57,7 +59,7 @@ TEST_F(AudioTaskTest, StagesFeaturesAndSpectraOfABatch) {
   Tensor features({1, 33, 256}, DType::kF32);
   Tensor spectra({1, 2, 33, 257, 2}, DType::kF32);
   for (int64_t b = 0; b < size; ++b) {
-    stft_features(ctx_, {.signal = audio.mixture.view().slice(0, b, 1),
+    stft_features(ctx_, {.signal = chunks.mixture.view().slice(0, b, 1),
                          .sample_rate = test::kTinyRate,
                          .n_fft = 512,
                          .hop_length = 128,
@@ -73,8 +75,8 @@ TEST_F(AudioTaskTest, StagesFeaturesAndSpectraOfABatch) {
       EXPECT_EQ(staged.weight.as<float>()[b * kStemCount + s], s == 1 ? 2 : 1);
       EXPECT_EQ(staged.present.as<uint8_t>()[b * kStemCount + s],
                 audio.presence.as<uint8_t>()[b * kStemCount + s]);
-      const ConstTensorView stem =
-          audio.stems.view().slice(0, b, 1).slice(1, s, 1).reshape({1, 2, audio.stems.shape()[3]});
+      const ConstTensorView stem = chunks.stems.view().slice(0, b, 1).slice(1, s, 1).reshape(
+          {1, 2, chunks.stems.shape()[3]});
       stft(ctx_, {.signal = stem, .n_fft = 512, .hop_length = 128, .spectra = spectra.view()});
       EXPECT_TRUE(equal(staged.targets.slice(0, s, 1).slice(1, b, 1), spectra)) << b << " " << s;
     }
@@ -101,6 +103,7 @@ TEST_F(AudioTaskTest, AStemThatIsNotThereCountsNowhere) {
 TEST_F(AudioTaskTest, ChunkSdrIsThatOfTheWaveforms) {
   const auto samples = batch();
   const AudioBatch& audio = dynamic_cast<const ChunkBatch&>(*samples).audio;
+  const test::MixedChunks chunks = test::mixed(ctx_, audio);
   const auto stage = task_->make_stage(ctx_);
   const StagedBatch staged = stage->put(*samples);
   const Tensor prediction = Tensor::zeros({6, staged.size, 33, 32}, DType::kF32);
@@ -109,7 +112,7 @@ TEST_F(AudioTaskTest, ChunkSdrIsThatOfTheWaveforms) {
   metric->reset();
   metric->add(staged, prediction.view());
   const StemValues have = metric->values();
-  const int64_t n = audio.mixture.shape()[2];
+  const int64_t n = audio.frames;
   for (int64_t s = 0; s < kStemCount; ++s) {
     double sum = 0;
     int64_t count = 0;
@@ -121,8 +124,8 @@ TEST_F(AudioTaskTest, ChunkSdrIsThatOfTheWaveforms) {
       double error = 0;
       for (int64_t i = 0; i < 2 * n; ++i) {
         const double x =
-            static_cast<double>(audio.stems.as<float>()[(b * kStemCount + s) * 2 * n + i]);
-        const double e = x - 0.5 * static_cast<double>(audio.mixture.as<float>()[b * 2 * n + i]);
+            static_cast<double>(chunks.stems.as<float>()[(b * kStemCount + s) * 2 * n + i]);
+        const double e = x - 0.5 * static_cast<double>(chunks.mixture.as<float>()[b * 2 * n + i]);
         energy += x * x;
         error += e * e;
       }
@@ -140,9 +143,12 @@ TEST_F(AudioTaskTest, PlannedBytesAreThoseOfTheTensors) {
   const auto of_one = [&](const ConstTensorView& view) {
     return view.bytes() / static_cast<std::size_t>(staged.size);
   };
-  EXPECT_EQ(task_->staged_bytes(1, true),
-            of_one(staged.inputs) + of_one(staged.mixture) + of_one(staged.targets));
+  EXPECT_EQ(task_->staged_bytes(1, true), of_one(staged.inputs) + of_one(staged.mixture) +
+                                              of_one(staged.targets) + of_one(staged.signals) +
+                                              std::size_t{2 * 4096 * 4});  // and the mixture
   EXPECT_EQ(task_->train().batch_bytes(1), static_cast<std::size_t>(14 * 4096 * 4));
+  EXPECT_EQ(task_->staged_bytes(1, false),
+            task_->staged_bytes(1, true) + 2 * task_->train().batch_bytes(1));
 }
 
 }  // namespace

@@ -1,0 +1,10 @@
+// CPU implementation of chunk_mix.h; arguments are validated.
+#pragma once
+
+#include "kernels/chunk_mix/chunk_mix.h"
+
+namespace stemfabric::cpu {
+
+void chunk_mix(const ExecutionContext& ctx, const ChunkMixArgs& args);
+
+}  // namespace stemfabric::cpu
