@@ -14,6 +14,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kSamples = 4;  // of a thread between two votes
 constexpr int kMeasures = 4;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 static_assert(kThreads / kWarpLanes == kBssEnergies);
 
 enum Side : int { kReferences, kEstimates, kSides };
@@ -112,8 +114,7 @@ struct MeasureParameters {
 };
 
 __device__ __forceinline__ double decibel(double numerator, double denominator) {
-  return denominator == 0 ? std::numeric_limits<double>::infinity()
-                          : 10 * log10(numerator / denominator);
+  return denominator == 0 ? kInfinity : 10 * log10(numerator / denominator);
 }
 
 struct MeasureStorage {
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(kThreads) bss_measures_kernel(MeasureParameter
   const int place = p.place[source];
   double values[kMeasures + 1];
   for (double& value : values) {
-    value = std::numeric_limits<double>::quiet_NaN();
+    value = kUndefined;
   }
   if (place >= 0 && (whole || p.frames.dropped[frame] == 0)) {
     const int channels = p.signals.channels;

@@ -88,8 +88,8 @@ __device__ __forceinline__ void bss_fft_step(BssComplex* points, const BssComple
   __syncthreads();
 }
 
-// The transform of `points` in their place. All threads of the block call it, when all points are
-// there for all to read.
+// The transform of `points` in their place. All threads of the block call it, each when the points
+// threadIdx.x, threadIdx.x + kBssFftThreads, … are there for it to read.
 __device__ __forceinline__ void bss_fft(BssComplex* points, const BssComplex* roots) {
   static_assert(kBssPoints == 8 * 8 * 8 * 4 && kBssFftThreads * kBssRadix == kBssPoints);
   bss_fft_step<1>(points, roots);
@@ -110,7 +110,6 @@ __device__ __forceinline__ void bss_forward(BssComplex* points, const BssComplex
   for (int i = static_cast<int>(threadIdx.x); i < kBssPoints; i += kBssFftThreads) {
     points[bss_place(i)] = {sample(2 * i), sample(2 * i + 1)};
   }
-  __syncthreads();
   bss_fft(points, roots);
   // X[k] = E + w^k O and X[M−k] = conj(E − w^k O), with E and O the transforms of the even and odd
   // samples: E = (Z[k] + conj Z[M−k]) / 2, i O = (Z[k] − conj Z[M−k]) / 2.

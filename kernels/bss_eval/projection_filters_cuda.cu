@@ -10,6 +10,8 @@
 namespace stemfabric::cuda {
 namespace {
 
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+
 // Spectra [estimates, p, kBssBins] of the solutions.
 __global__ void __launch_bounds__(kBssFftThreads)
     bss_filter_spectra_kernel(BssSystems s, const BssComplex* roots, BssComplex* spectra) {
@@ -19,9 +21,7 @@ __global__ void __launch_bounds__(kBssFftThreads)
   const bool failed = s.failed[estimate / s.columns] != 0;
   const double* x = s.x + estimate * s.n() + k;
   const auto tap = [&](int t) {
-    return t >= s.m ? 0.0
-           : failed ? std::numeric_limits<double>::quiet_NaN()
-                    : x[int64_t{t} * s.p] / kBssFft;
+    return t >= s.m ? 0.0 : failed ? kUndefined : x[int64_t{t} * s.p] / kBssFft;
   };
   bss_forward(shared.points, roots, tap, spectra + (int64_t{estimate} * s.p + k) * kBssBins);
 }
