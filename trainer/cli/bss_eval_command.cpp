@@ -90,6 +90,9 @@ int run_bss_eval(const Options& options) {
   const BssSources sources =
       read_bss_sources(options.references, options.estimates, options.sources);
   const ExecutionContext ctx = device_context(options.device, "--device", options.threads);
+  if (!ctx.is_cpu()) {
+    log_info("device {}", describe_context(ctx));
+  }
   const BssEvaluation evaluation =
       evaluate_bss(ctx, sources.references.view(), sources.estimates.view(),
                    samples_of("--window", options.window, sources.sample_rate),
