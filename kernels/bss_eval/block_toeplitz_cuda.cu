@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(kThreads) bss_schur_step_kernel(BssSystems s, 
     for (int e = static_cast<int>(threadIdx.x); e < p * p; e += kThreads) {
       const int row = e % p;
       const int k = e / p;
-      u_out[k * rows + row] = row < k ? 0.0 : step.u[row * stride + k];
+      u_out[k * rows + row] = step.u[row * stride + k];  // zeros above the diagonal stay
     }
     if (threadIdx.x == 0) {
       bool positive = true;

@@ -16,8 +16,6 @@ inline constexpr int kBssPoints = kBssFft / 2;
 inline constexpr int kBssBins = kBssPoints + 1;
 inline constexpr int kBssFftThreads = 256;
 inline constexpr int kBssRadix = 8;
-// Points of a transform for each thread.
-inline constexpr int kBssThreadPoints = kBssPoints / kBssFftThreads;
 
 struct alignas(16) BssComplex {
   double re, im;

@@ -58,77 +58,72 @@ __global__ void __launch_bounds__(kBssFftThreads) bss_frame_spectra_kernel(Frame
       p.spectra + (int64_t{blockIdx.x} * gridDim.y + blockIdx.y) * kBssBins);
 }
 
+// In dynamic shared memory.
 struct EnergyStorage {
   BssFftStorage fft;
+  double all[kBssFft];  // the projection on all references; of a thread every kBssFftThreads-th
   double sums[kWarps][kBssEnergies];
 };
 
-// The samples of a thread: points threadIdx.x, threadIdx.x + kBssFftThreads, …
-struct Projection {
-  // From `terms` references, spectra and filters kBssBins apart. All threads of the block call it.
-  __device__ __forceinline__ Projection(BssComplex* points, const BssComplex* roots,
+// The samples of a projection from `terms` references, spectra and filters kBssBins apart. All
+// threads of the block call it.
+__device__ __forceinline__ void project(BssComplex* points, const BssComplex* roots,
                                         const BssComplex* spectra, const BssComplex* filters,
                                         int terms) {
-    bss_inverse(points, roots, [&](int bin) {
-      BssComplex sum = {0, 0};
-      for (int64_t t = 0; t < terms; ++t) {
-        sum = sum + spectra[t * kBssBins + bin] * filters[t * kBssBins + bin];
-      }
-      return sum;
-    });
-    SF_UNROLL
-    for (int r = 0; r < kBssThreadPoints; ++r) {
-      const int point = static_cast<int>(threadIdx.x) + r * kBssFftThreads;
-      samples[2 * r] = bss_even(points, point);
-      samples[2 * r + 1] = bss_odd(points, point);
+  bss_inverse(points, roots, [&](int bin) {
+    BssComplex sum = {0, 0};
+    for (int64_t t = 0; t < terms; ++t) {
+      sum = sum + spectra[t * kBssBins + bin] * filters[t * kBssBins + bin];
     }
-    __syncthreads();  // `points` may be written again
-  }
-  double samples[2 * kBssThreadPoints];
-};
+    return sum;
+  });
+}
 
-__global__ void __launch_bounds__(kBssFftThreads) bss_frame_energies_kernel(FrameParameters p) {
+// Two blocks: else the compiler makes room for three, and spills.
+__global__ void __launch_bounds__(kBssFftThreads, 2) bss_frame_energies_kernel(FrameParameters p) {
   const Item item(p, p.first_item + blockIdx.x);
   if (item.dropped) {
     return;
   }
-  auto& shared = shared_storage<EnergyStorage>();
+  auto& shared = *reinterpret_cast<EnergyStorage*>(dynamic_shared());
   const auto estimate = static_cast<int>(blockIdx.y);
   const int channels = p.signals.channels;
   const int own = p.signals.own[estimate / channels];
   const BssComplex* spectra = p.spectra + int64_t{blockIdx.x} * p.signals.p * kBssBins;
-  const Projection all(shared.fft.points, p.roots, spectra,
-                       p.filters.all + int64_t{estimate} * p.signals.p * kBssBins, p.signals.p);
-  const Projection mine(shared.fft.points, p.roots, spectra + int64_t{own} * kBssBins,
-                        p.filters.own + int64_t{estimate} * channels * kBssBins, channels);
+  BssComplex* points = shared.fft.points;
+  project(points, p.roots, spectra, p.filters.all + int64_t{estimate} * p.signals.p * kBssBins,
+          p.signals.p);
+  const auto self = static_cast<int>(threadIdx.x);
+  for (int i = self; i < kBssPoints; i += kBssFftThreads) {
+    shared.all[i] = bss_even(points, i);
+    shared.all[kBssPoints + i] = bss_odd(points, i);
+  }
+  __syncthreads();  // `points` may be written again
+  project(points, p.roots, spectra + int64_t{own} * kBssBins,
+          p.filters.own + int64_t{estimate} * channels * kBssBins, channels);
 
   const float* target = p.signals.references[own + estimate % channels];
   const float* answer = p.signals.estimates[estimate];
   double sums[kBssEnergies] = {};
-  SF_UNROLL
-  for (int r = 0; r < 2 * kBssThreadPoints; ++r) {
-    const int t = 2 * (static_cast<int>(threadIdx.x) + r / 2 * kBssFftThreads) + r % 2;
-    const int64_t output = t - (p.signals.taps - 1);
+  for (int i = self; i < kBssFft; i += kBssFftThreads) {
+    const bool even = i < kBssPoints;
+    const int point = even ? i : i - kBssPoints;
+    const int64_t output = 2 * point + (even ? 0 : 1) - (p.signals.taps - 1);
     if (output < 0 || output >= item.outputs) {
       continue;
     }
     const int64_t at = item.start + output;
     const double s = at < item.end ? static_cast<double>(target[at]) : 0.0;
     const double y = at < item.end ? static_cast<double>(answer[at]) : 0.0;
-    const double values[kBssEnergies] = {s,
-                                         y - s,
-                                         mine.samples[r] - s,
-                                         mine.samples[r],
-                                         all.samples[r] - mine.samples[r],
-                                         all.samples[r],
-                                         y - all.samples[r],
-                                         y - mine.samples[r]};
+    const double all = shared.all[i];
+    const double mine = even ? bss_even(points, point) : bss_odd(points, point);
+    const double values[kBssEnergies] = {s,          y - s, mine - s, mine,
+                                         all - mine, all,   y - all,  y - mine};
     SF_UNROLL
     for (int e = 0; e < kBssEnergies; ++e) {
       sums[e] += values[e] * values[e];
     }
   }
-  const auto self = static_cast<int>(threadIdx.x);
   SF_UNROLL
   for (int e = 0; e < kBssEnergies; ++e) {
     const double sum = warp_sum(sums[e]);
@@ -171,7 +166,8 @@ void bss_frame_energies(const ExecutionContext& ctx, const BssSignals& signals,
     launch(ctx,
            {.kernel = "bss_frame_energies_kernel",
             .grid = {count, grid_size(signals.q)},
-            .block = kBssFftThreads},
+            .block = kBssFftThreads,
+            .dynamic_shared_bytes = sizeof(EnergyStorage)},
            bss_frame_energies_kernel, p);
   }
 }
