@@ -94,12 +94,16 @@ void expect_decibel(double got, double expected) {
   }
 }
 
-void expect_oracle(const Signals& s, const Result& got) {
-  const BssInput in = s.oracle_input();
-  const auto whole = bss_oracle(in, 0, s.c.samples);
+void expect_whole(const Signals& s, const Result& got) {
+  const auto whole = bss_oracle(s.oracle_input(), 0, s.c.samples);
   for (std::size_t i = 0; i < whole.size(); ++i) {
     expect_decibel(got.whole.get(static_cast<int64_t>(i)), whole[i]);
   }
+}
+
+void expect_oracle(const Signals& s, const Result& got) {
+  const BssInput in = s.oracle_input();
+  expect_whole(s, got);
   for (int64_t f = 0; f < got.frames.view().dim(2); ++f) {
     const auto frame = bss_oracle(in, f * s.c.hop, std::min(s.c.samples, f * s.c.hop + s.c.window));
     for (int64_t m = 0; m < kMeasures; ++m) {
@@ -164,8 +168,8 @@ TEST(BssEvalLarge, NoBitDependsOnTheOrderOfThreads) {
   expect_same_bits({3, 2, 20011, kBssTaps, 8000, 4000});
 }
 
-// The Gram matrix is singular: equal channels, a channel without a signal, and a source that is a
-// sum of others.
+// The Gram matrix is singular: equal channels, a channel without a signal, a source that is another
+// one later, and a source that is a sum of others.
 TEST(BssEval, DependentReferences) {
   for_each_simd_level([] {
     Signals s({3, 2, 400, 8, 150, 120});
@@ -177,6 +181,13 @@ TEST(BssEval, DependentReferences) {
     Signals one_tap({2, 2, 200, 1, 90, 90});
     one_tap.mix(one_tap.references, 0, 0, one_tap.c.samples, {1, 1});
     expect_oracle(one_tap, run(one_tap));
+    Signals late({2, 1, 300, 5, 120, 90});  // singular from the second tap on
+    late.references.set(late.place(0, 0, 299), 0);
+    late.references.set(late.place(1, 0, 0), 0);
+    for (int64_t t = 1; t < 300; ++t) {
+      late.references.set(late.place(1, 0, t), late.references.get(late.place(0, 0, t - 1)));
+    }
+    expect_whole(late, run(late));  // which filters it has, shows at the ends of frames
     for (int64_t t = 0; t < s.c.samples; ++t) {
       const double sum = s.references.get(s.place(0, 0, t)) + s.references.get(s.place(1, 1, t));
       s.references.set(s.place(2, 1, t), static_cast<float>(sum));
@@ -267,6 +278,21 @@ TEST(BssEval, AReferenceThatIsSilentThroughout) {
       EXPECT_TRUE(std::isnan(got.whole.get(m * 3 + 2)));
     }
     EXPECT_EQ(got.silent.values(), (std::vector<double>{0, 0, 1, 0, 0, 0}));
+  }
+}
+
+TEST(BssEval, ASignalOfOneSampleIsNotSilent) {
+  Signals nan({1, 1, 100, 3, 100, 100});
+  nan.mix(nan.references, 0, 0, 100, {0});
+  nan.references.set(50, kNaN);
+  EXPECT_EQ(run(nan).silent.get(0), 0);
+  for (const int64_t sounds : {0, 255, 256, 700, 1023, 1024, 1499}) {
+    Signals s({1, 1, 1500, 3, 1500, 1500});
+    s.mix(s.references, 0, 0, sounds, {0});
+    s.mix(s.references, 0, sounds + 1, 1500, {0});
+    const Result got = run(s);
+    EXPECT_EQ(got.silent.get(0), 0) << sounds;
+    EXPECT_FALSE(std::isnan(got.frame(0, 0, 0))) << sounds;
   }
 }
 
