@@ -1,6 +1,7 @@
 #include "kernels/bss_eval/bss_eval.h"
 
 #include "kernels/bss_eval/bss_eval_cpu.h"
+#include "kernels/bss_eval/bss_eval_cuda.h"
 #include "kernels/common/dispatch.h"
 
 namespace stemfabric {
@@ -44,8 +45,7 @@ void bss_eval(const ExecutionContext& ctx, const BssEvalArgs& args) {
   check_output("frames", args.frames, DType::kF64, {4, shape[0], frames});
   check_output("whole", args.whole, DType::kF64, {5, shape[0]});
   check_output("silent", args.silent, DType::kU8, {2, shape[0]});
-  require_cpu(ctx, kOp);
-  cpu::bss_eval(ctx, args);
+  SF_DISPATCH(ctx, bss_eval, args);
 }
 
 }  // namespace stemfabric

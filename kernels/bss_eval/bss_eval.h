@@ -32,7 +32,8 @@
 // Where a signal is not finite, whatever its projections take part in is NaN.
 // All arithmetic in float64. Where references depend on each other, A + load · mean(diagonal) · I
 // takes the place of the Gram matrix A, with the smallest load of 0, 1e-15, 1e-14, … that makes it
-// positive definite. Deterministic. CPU only.
+// positive definite. Deterministic. On a device the call waits for the stream: which signals are
+// silent and which load is needed decide what is computed.
 #pragma once
 
 #include "runtime/core/tensor_view.h"

@@ -5,6 +5,7 @@
 
 #include "kernels/bss_eval/block_toeplitz_cpu.h"
 #include "kernels/bss_eval/correlation_cpu.h"
+#include "kernels/bss_eval/diagonal_load.h"
 #include "kernels/bss_eval/spectrum_cpu.h"
 #include "kernels/common/parallel_for.h"
 
@@ -93,18 +94,18 @@ class Solver {
     }
   }
 
-  // With the smallest load that makes the matrix positive definite: rounding needs some 1e-15 where
-  // references depend on each other. Values that are not finite never succeed.
+  // Values that are not finite never succeed.
   bool factorise(BlockToeplitz& matrix, ThreadPool* threads) const {
     double mean = 0;
     for (int64_t k = 0; k < problem_.p; ++k) {
       mean += blocks_[(k * problem_.p + k) * taps_] / static_cast<double>(problem_.p);
     }
-    bool done = matrix.factorise(blocks_, 0, threads);
-    for (double load = 1e-15; !done && load < 1; load *= 10) {
-      done = matrix.factorise(blocks_, load * mean, threads);
+    for (double load = 0; load < kHopelessBssLoad; load = next_bss_load(load)) {
+      if (matrix.factorise(blocks_, load == 0 ? 0 : load * mean, threads)) {
+        return true;
+      }
     }
-    return done;
+    return false;
   }
 
   void transform(int64_t column) const {

@@ -12,6 +12,7 @@
 #include "runtime/io/file.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/option_values.h"
+#include "trainer/device_context.h"
 #include "trainer/evaluation/bss_eval_files.h"
 #include "trainer/evaluation/bss_evaluation.h"
 #include "trainer/report/bss_eval_json.h"
@@ -23,6 +24,7 @@ struct Options {
   std::string references, estimates, output;
   std::vector<std::string> sources;
   double window = 1, hop = 1;  // seconds
+  std::string device = "auto";
   int threads = 0;
 };
 
@@ -87,7 +89,10 @@ int run_bss_eval(const Options& options) {
   AtomicFile output(options.output);  // before the work: a folder that is missing shows now
   const BssSources sources =
       read_bss_sources(options.references, options.estimates, options.sources);
-  const ExecutionContext ctx({.threads = options.threads});
+  const ExecutionContext ctx = device_context(options.device, "--device", options.threads);
+  if (!ctx.is_cpu()) {
+    log_info("device {}", describe_context(ctx));
+  }
   const BssEvaluation evaluation =
       evaluate_bss(ctx, sources.references.view(), sources.estimates.view(),
                    samples_of("--window", options.window, sources.sample_rate),
@@ -130,6 +135,10 @@ void add_bss_eval_command(CLI::App& app, Run& run) {
       ->capture_default_str();
   command->add_option("--hop", options->hop, "Seconds from one frame to the next")
       ->check(real_number(0, infinity))
+      ->capture_default_str();
+  command->add_option("--device", options->device, "Where BSS-Eval is computed")
+      ->check(CLI::IsMember({"auto", "cuda", "cpu"}))
+      ->type_name("auto|cuda|cpu")
       ->capture_default_str();
   command
       ->add_option("--threads", options->threads, "Worker threads; 0 = all cores of this process")

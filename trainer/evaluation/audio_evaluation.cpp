@@ -31,7 +31,6 @@ Tensor chosen(const Tensor& all, const std::vector<int64_t>& stems) {
 // NaN stays NaN; infinities become those of the reports of snapshots.
 double limited(double value) { return std::clamp(value, -kScoreLimitDb, kScoreLimitDb); }
 
-// `ctx` is the CPU's.
 void score(const ExecutionContext& ctx, const ConstTensorView& references,
            const ConstTensorView& estimates, int64_t window, const std::vector<int64_t>& stems,
            std::array<AudioScores, kStemCount>& scores) {
@@ -45,11 +44,11 @@ void score(const ExecutionContext& ctx, const ConstTensorView& references,
   }
 }
 
-void score_oracle(const ExecutionContext& ctx, OracleMask mask, const Tensor& mixture,
+void score_oracle(const ExecutionContext& cpu, OracleMask mask, const Tensor& mixture,
                   const Tensor& references, int64_t window, const std::vector<int64_t>& stems,
                   std::array<AudioScores, kStemCount>& scores) {
   Tensor estimates(references.shape(), DType::kF32);
-  separate_by_oracle_masks(ctx, {.mask = mask,
+  separate_by_oracle_masks(cpu, {.mask = mask,
                                  .mixture = mixture.view(),
                                  .stems = references.view(),
                                  .estimates = estimates.view()});
@@ -212,8 +211,9 @@ void separate_track(SeparationModel& model, const AudioTrack& track, int64_t num
   }
 }
 
-AudioTrackEvaluation evaluate_track(const ExecutionContext& ctx, const AudioTrack& track,
-                                    int64_t sample_rate, const TrackSignals& signals) {
+AudioTrackEvaluation evaluate_track(const ExecutionContext& ctx, const ExecutionContext& cpu,
+                                    const AudioTrack& track, int64_t sample_rate,
+                                    const TrackSignals& signals) {
   AudioTrackEvaluation result{
       .id = track.info().id, .frames = track.frames(), .sample_rate = sample_rate, .scores = {}};
   std::vector<int64_t> stems;
@@ -237,9 +237,9 @@ AudioTrackEvaluation evaluate_track(const ExecutionContext& ctx, const AudioTrac
                                 Shape{count, kAudioChannels, n}, {0, n, 1});
   score(ctx, references.view(), mixture, sample_rate, stems, result.scores[kMixtureEstimate]);
   if (n > kOracleWindow / 2) {
-    score_oracle(ctx, OracleMask::kRatio, signals.mixture, references, sample_rate, stems,
+    score_oracle(cpu, OracleMask::kRatio, signals.mixture, references, sample_rate, stems,
                  result.scores[kIrm]);
-    score_oracle(ctx, OracleMask::kWiener, signals.mixture, references, sample_rate, stems,
+    score_oracle(cpu, OracleMask::kWiener, signals.mixture, references, sample_rate, stems,
                  result.scores[kMwf]);
   }
   if (signals.estimates) {

@@ -64,7 +64,9 @@ TrackSignals read_track(const AudioTrack& track);
 // if they are not finite.
 void separate_track(SeparationModel& model, const AudioTrack& track, int64_t num_overlap,
                     TrackSignals& signals);
-AudioTrackEvaluation evaluate_track(const ExecutionContext& ctx, const AudioTrack& track,
-                                    int64_t sample_rate, const TrackSignals& signals);
+// BSS-Eval runs on the device of `ctx`; `cpu`, which may be the same, makes the oracle masks.
+AudioTrackEvaluation evaluate_track(const ExecutionContext& ctx, const ExecutionContext& cpu,
+                                    const AudioTrack& track, int64_t sample_rate,
+                                    const TrackSignals& signals);
 
 }  // namespace stemfabric

@@ -5,18 +5,48 @@
 #include <limits>
 
 #include "kernels/bss_eval/bss_eval.h"
-#include "runtime/memory/buffer.h"
+#include "runtime/memory/host_access.h"
 
 namespace stemfabric {
 namespace {
 
+// Signals where the ops of a context reach them: on a device a copy, in stream order. Sources of
+// stride 0 stay one.
+class Reachable {
+ public:
+  Reachable(const ExecutionContext& ctx, const ConstTensorView& host) : view_(host) {
+    if (ctx.is_cpu()) {
+      return;
+    }
+    const Shape& shape = host.shape();
+    const int64_t channels = shape[1];
+    const int64_t length = shape[2];
+    const bool one = host.stride(0) == 0;
+    copy_ = Tensor({one ? 1 : shape[0], channels, length}, DType::kF32, ctx.resource(),
+                   "signals to score");
+    for (int64_t i = 0; i < copy_.shape()[0] * channels; ++i) {
+      const float* from =
+          host.as<float>() + i / channels * host.stride(0) + i % channels * host.stride(1);
+      ctx.stream().copy(copy_.as<float>() + i * length, from,
+                        static_cast<std::size_t>(length) * sizeof(float));
+    }
+    view_ = ConstTensorView(copy_.as<float>(), DType::kF32, shape,
+                            {one ? 0 : channels * length, length, 1});
+  }
+  const ConstTensorView& view() const { return view_; }
+
+ private:
+  Tensor copy_;
+  ConstTensorView view_;
+};
+
 // Row `row` of a [rows, columns] tensor.
-std::vector<double> row_of(const Tensor& tensor, int64_t row, int64_t columns) {
+std::vector<double> row_of(const HostView& tensor, int64_t row, int64_t columns) {
   const double* from = tensor.as<double>() + row * columns;
   return {from, from + columns};
 }
 
-std::vector<bool> flags_of(const Tensor& tensor, int64_t row, int64_t columns) {
+std::vector<bool> flags_of(const HostView& tensor, int64_t row, int64_t columns) {
   const uint8_t* from = tensor.as<uint8_t>() + row * columns;
   return std::vector<bool>(from, from + columns);
 }
@@ -65,16 +95,27 @@ BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& r
   result.hop = hop;
   result.frame_count = bss_frame_count(references.dim(2), window, hop);
   const auto measures = static_cast<int64_t>(kBssMeasures.size());
-  Tensor frames(Shape{measures, sources, result.frame_count}, DType::kF64);
-  Tensor whole(Shape{measures + 1, sources}, DType::kF64);
-  Tensor silent(Shape{2, sources}, DType::kU8);
-  bss_eval(ctx, {.references = references,
-                 .estimates = estimates,
-                 .window = window,
-                 .hop = hop,
-                 .frames = frames.view(),
-                 .whole = whole.view(),
-                 .silent = silent.view()});
+  const auto output = [&](const Shape& shape, DType dtype) {
+    return Tensor(shape, dtype, ctx.resource(), "BSS-Eval scores");
+  };
+  Tensor frame_scores = output({measures, sources, result.frame_count}, DType::kF64);
+  Tensor whole_scores = output({measures + 1, sources}, DType::kF64);
+  Tensor silence = output({2, sources}, DType::kU8);
+  {
+    const Reachable reachable_references(ctx, references);
+    const Reachable reachable_estimates(ctx, estimates);
+    bss_eval(ctx, {.references = reachable_references.view(),
+                   .estimates = reachable_estimates.view(),
+                   .window = window,
+                   .hop = hop,
+                   .frames = frame_scores.view(),
+                   .whole = whole_scores.view(),
+                   .silent = silence.view()});
+    ctx.stream().synchronize();
+  }
+  const HostView frames(ctx, frame_scores.view());
+  const HostView whole(ctx, whole_scores.view());
+  const HostView silent(ctx, silence.view());
   result.silent_reference = flags_of(silent, 0, sources);
   result.silent_estimate = flags_of(silent, 1, sources);
   for (int64_t m = 0; m < measures; ++m) {

@@ -32,8 +32,9 @@ struct BssEvaluation {
   bool refused_by_museval() const;
 };
 
-// references, estimates: [S, C, N] f32, last stride 1, finite; estimate j belongs to reference j.
-// On the context's CPU threads; no bit depends on how many there are.
+// references, estimates: [S, C, N] f32, last stride 1, finite, in host memory; estimate j belongs
+// to reference j. BSS-Eval runs on the context's device, which gets a copy of both; the rest on its
+// CPU threads. No bit depends on how many there are.
 BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& references,
                            const ConstTensorView& estimates, int64_t window, int64_t hop);
 

@@ -82,7 +82,7 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
     model.emplace(open_model(ctx, request, folder));
   }
   make_directories(request.output_dir);
-  // BSS-Eval runs on the CPU.
+  // The oracle masks are made on the CPU.
   std::optional<ExecutionContext> own_cpu;
   if (!ctx.is_cpu()) {
     own_cpu.emplace(device_context("cpu", "inference.device", ctx.threads().threads()));
@@ -103,8 +103,8 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
         separate_track(*model, *track, request.num_overlap, signals);
       }
       of.emplace();
-      of->evaluation =
-          evaluate_track(own_cpu ? *own_cpu : ctx, *track, folder.manifest.sample_rate, signals);
+      of->evaluation = evaluate_track(ctx, own_cpu ? *own_cpu : ctx, *track,
+                                      folder.manifest.sample_rate, signals);
       if (number <= kAudioExamples) {
         of->example = write_example(request.output_dir, number, of->evaluation, signals);
       }

@@ -69,7 +69,7 @@ TEST_F(AudioEvaluation, TheTruthIsPerfectAndTheMixtureIsWhatItIs) {
     TrackSignals signals = read_track(*track);
     signals.estimates = Tensor(signals.stems.shape(), DType::kF32);
     std::copy_n(signals.stems.as<float>(), signals.stems.elements(), signals.estimates.as<float>());
-    const AudioTrackEvaluation have = evaluate_track(ctx_, *track, test::kTinyRate, signals);
+    const AudioTrackEvaluation have = evaluate_track(ctx_, ctx_, *track, test::kTinyRate, signals);
     EXPECT_EQ(have.id, track->info().id);
     for (std::size_t s = 0; s < kStemCount; ++s) {
       if (!track->present(static_cast<int>(s))) {

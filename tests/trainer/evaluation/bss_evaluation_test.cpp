@@ -26,8 +26,6 @@ using test::kNaN;
 using test::TempDir;
 using testing::HasSubstr;
 
-ExecutionContext cpu() { return ExecutionContext(ExecutionContext::Options{.threads = 2}); }
-
 // Values within 1e-6 dB (a thousandth of what is promised); from 100 dB up they are rounding noise.
 void expect_values(const json& got, const json& expected, const std::string& place) {
   ASSERT_EQ(got.type(), expected.type()) << place << ": " << got << " " << expected;
@@ -60,8 +58,8 @@ json evaluate_golden(const std::string& name, const json& expected) {
   }
   const BssSources sources = read_bss_sources(dir / "references", dir / "estimates", {});
   const int64_t second = sources.sample_rate;
-  const BssEvaluation evaluation =
-      evaluate_bss(cpu(), sources.references.view(), sources.estimates.view(), second, second);
+  const BssEvaluation evaluation = evaluate_bss(test::test_context(2), sources.references.view(),
+                                                sources.estimates.view(), second, second);
   return json::parse(bss_eval_json(sources, evaluation));
 }
 
@@ -99,7 +97,8 @@ TEST(BssEvaluation, SectionsOfAMonoTrack) {
   BssSources sources;
   sources.names = {"a"};
   sources.references = Tensor(Shape{1, 1, 300}, DType::kF32);
-  const BssEvaluation evaluation = evaluate_bss(cpu(), references.view(), estimates.view(), 300, 1);
+  const BssEvaluation evaluation =
+      evaluate_bss(test::test_context(2), references.view(), estimates.view(), 300, 1);
   const auto oracle =
       test::bss_oracle({1, 1, 300, 512, references.values(), estimates.values()}, 0, 300);
   const json got = json::parse(bss_eval_json(sources, evaluation));
