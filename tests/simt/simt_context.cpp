@@ -21,6 +21,8 @@ const ExecutionContext& test_context(int variant) {
   return context;
 }
 
+bool ops_are_emulated() { return true; }
+
 void* allocate_test_memory(std::size_t bytes) { return ::operator new(bytes); }
 void free_test_memory(void* memory) noexcept {
   simt::finish_all_queues_later();

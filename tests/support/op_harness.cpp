@@ -60,11 +60,6 @@ std::vector<double> rounded_to_bf16(std::span<const double> values) {
   return rounded;
 }
 
-bool ops_are_emulated() {
-  const ExecutionContext& ctx = test_context();
-  return !ctx.is_cpu() && ctx.stream().native() == nullptr;
-}
-
 void set_first_element(int elements) { first_element = static_cast<std::size_t>(elements); }
 
 GuardedTensor::GuardedTensor(const Shape& shape, DType dtype, const Layout& layout) {

@@ -22,6 +22,8 @@ const ExecutionContext& test_context(int variant) {
   return context;
 }
 
+bool ops_are_emulated() { return true; }
+
 // Tests of the trainer reach a tensor's values through copies alone.
 void* allocate_test_memory(std::size_t bytes) { return ::operator new(bytes); }
 void free_test_memory(void* memory) noexcept {

@@ -16,6 +16,8 @@ const ExecutionContext& test_context(int variant) {
   return *context;
 }
 
+bool ops_are_emulated() { return false; }
+
 void* allocate_test_memory(std::size_t bytes) { return ::operator new(bytes); }
 void free_test_memory(void* memory) noexcept { ::operator delete(memory); }
 void wait_for_ops() {}

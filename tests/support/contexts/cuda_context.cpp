@@ -37,6 +37,8 @@ const ExecutionContext& test_context(int /*variant*/) {
   return context;
 }
 
+bool ops_are_emulated() { return false; }
+
 void* allocate_test_memory(std::size_t bytes) {
   void* memory = nullptr;
   SF_CUDA_CHECK(cudaMallocManaged(&memory, bytes, cudaMemAttachGlobal));
