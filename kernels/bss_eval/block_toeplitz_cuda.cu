@@ -406,10 +406,14 @@ void bss_take_memory(WorkspaceScope& scope, BssSystems& systems) {
   const int64_t sides = int64_t{systems.count} * systems.columns * systems.n();
   systems.load = scope.take<double>(systems.count);
   systems.failed = scope.take<int>(systems.count);
-  systems.factor = scope.take<double>(systems.count * systems.factor_size());
-  systems.v = scope.take<double>(systems.count * systems.p * systems.n());
-  systems.x = scope.take<double>(sides);
-  systems.y = scope.take<double>(sides);
+  // At once: a workspace grows to twice what it has when something small does not fit after the
+  // factor.
+  const int64_t factor = systems.count * systems.factor_size();
+  const int64_t v = systems.count * systems.p * systems.n();
+  systems.factor = scope.take<double>(factor + v + 2 * sides);
+  systems.v = systems.factor + factor;
+  systems.x = systems.v + v;
+  systems.y = systems.x + sides;
 }
 
 void bss_factorise(const ExecutionContext& ctx, const BssSystems& systems) {

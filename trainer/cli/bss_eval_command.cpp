@@ -87,12 +87,12 @@ void warn_of_silence(const BssSources& sources, const BssEvaluation& evaluation)
 
 int run_bss_eval(const Options& options) {
   AtomicFile output(options.output);  // before the work: a folder that is missing shows now
-  const BssSources sources =
-      read_bss_sources(options.references, options.estimates, options.sources);
   const ExecutionContext ctx = device_context(options.device, "--device", options.threads);
   if (!ctx.is_cpu()) {
     log_info("device {}", describe_context(ctx));
   }
+  const BssSources sources =
+      read_bss_sources(options.references, options.estimates, options.sources);
   const BssEvaluation evaluation =
       evaluate_bss(ctx, sources.references.view(), sources.estimates.view(),
                    samples_of("--window", options.window, sources.sample_rate),

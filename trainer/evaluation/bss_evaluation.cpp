@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/bss_eval/bss_eval.h"
+#include "runtime/core/check.h"
 #include "runtime/memory/host_access.h"
 
 namespace stemfabric {
@@ -86,11 +87,14 @@ double median_without_nan(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& references,
-                           const ConstTensorView& estimates, int64_t window, int64_t hop) {
+namespace {
+
+BssEvaluation evaluate_where_told(const ExecutionContext& ctx, const ConstTensorView& references,
+                                  const ConstTensorView& estimates, int64_t window, int64_t hop) {
   check_tensor("evaluate_bss", "references", references, DType::kF32, {-1, -1, -1});
   const int64_t sources = references.dim(0);
   BssEvaluation result;
+  result.device = ctx.device();
   result.window = window;
   result.hop = hop;
   result.frame_count = bss_frame_count(references.dim(2), window, hop);
@@ -129,6 +133,23 @@ BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& r
   result.source_sdr = row_of(whole, measures, sources);
   score_waveforms(ctx, references, estimates, result);
   return result;
+}
+
+}  // namespace
+
+BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& references,
+                           const ConstTensorView& estimates, int64_t window, int64_t hop) {
+  try {
+    return evaluate_where_told(ctx, references, estimates, window, hop);
+  } catch (const OutOfMemoryError& error) {
+    if (ctx.is_cpu()) {
+      throw;
+    }
+    throw OutOfMemoryError(
+        "{}; BSS-Eval of signals this long needs more than the GPU has left: "
+        "compute on the CPU (--device cpu)",
+        error.what());
+  }
 }
 
 }  // namespace stemfabric

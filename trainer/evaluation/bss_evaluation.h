@@ -19,6 +19,7 @@ struct BssEvaluation {
   using PerMeasure = std::array<T, kBssMeasures.size()>;
   using PerSource = std::vector<double>;
 
+  Device device;                                        // that BSS-Eval ran on
   int64_t window = 0, hop = 0, frame_count = 0;         // window and hop in samples
   std::vector<bool> silent_reference, silent_estimate;  // [S], from beginning to end
   PerMeasure<std::vector<std::vector<double>>> frames;  // [S][frame_count], NaN: see bss_eval.h
@@ -34,7 +35,8 @@ struct BssEvaluation {
 
 // references, estimates: [S, C, N] f32, last stride 1, finite, in host memory; estimate j belongs
 // to reference j. BSS-Eval runs on the context's device, which gets a copy of both; the rest on its
-// CPU threads. No bit depends on how many there are.
+// CPU threads. No bit depends on how many there are. OutOfMemoryError, which says what to do, if
+// the signals and the work memory do not fit on the device.
 BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& references,
                            const ConstTensorView& estimates, int64_t window, int64_t hop);
 

@@ -95,6 +95,7 @@ EvaluateResult evaluate(const ExecutionContext& ctx, const EvaluateRequest& requ
                         .html = request.output_dir / "report.html"};
   result.note = target_note(target_kind(folder));
   ReportInputs report{.timestamp = utc_now(),
+                      .device = ctx.device(),
                       .dataset_dir = folder.root.string(),
                       .split = request.split,
                       .data_hash = folder.hash,

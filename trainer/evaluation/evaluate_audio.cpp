@@ -129,6 +129,7 @@ EvaluateResult evaluate_audio(const ExecutionContext& ctx, const EvaluateRequest
         known, tracks.size(), (request.output_dir / "tracks").string());
   }
   ReportInputs report{.timestamp = utc_now(),
+                      .device = ctx.device(),
                       .dataset_dir = folder.root.string(),
                       .split = request.split,
                       .data_hash = folder.hash,

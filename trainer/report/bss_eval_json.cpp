@@ -135,6 +135,7 @@ std::string bss_eval_json(const BssSources& sources, const BssEvaluation& evalua
   Json json = {{"format", 1},
                {"codeVersion", version()},
                {"codeRevision", code_revision()},
+               {"device", evaluation.device.to_string()},
                {"sample_rate", sources.sample_rate},
                {"n_sources", shape[0]},
                {"n_channels", shape[1]},

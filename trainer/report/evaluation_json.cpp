@@ -238,6 +238,7 @@ void write_evaluation_json(const std::filesystem::path& path, const ReportInputs
       {"timestamp", report.timestamp},
       {"codeVersion", version()},
       {"codeRevision", code_revision()},
+      {"device", report.device.to_string()},
       {"aggregateMetrics", report.has_model ? metrics(summary.model) : Json()},
       {"stemMetrics", report.has_model ? stem_metrics(summary, true) : Json()},
       {"baselines", baselines(report)},

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/device/device.h"
 #include "trainer/evaluation/audio_evaluation.h"
 #include "trainer/evaluation/evaluation.h"
 #include "trainer/report/audio_examples.h"
@@ -20,6 +21,7 @@ struct AudioReport {
 
 struct ReportInputs {
   std::string timestamp;  // ISO 8601, UTC
+  Device device;          // that the model ran on, and of audio BSS-Eval
   std::string dataset_dir, split;
   std::string data_hash;    // of the whole data set, as in its manifest and in weights
   std::string split_hash;   // of the split that was evaluated

@@ -80,7 +80,7 @@ class AudioTask final : public TrainingTask {
   std::size_t staged_bytes(int64_t samples, bool on_cpu) const override {
     // Of batches, one is copied beside the step.
     return static_cast<std::size_t>(samples) * AudioStage::sample_bytes(setup_.config.audio) +
-           (on_cpu ? 0 : 2 * train().batch_bytes(samples));
+           (on_cpu ? 0 : 2 * batch_bytes(samples));
   }
   void log_audit() const override {
     log_split("training", setup_.audio->train);

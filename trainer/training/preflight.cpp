@@ -101,7 +101,7 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
                         (limits.precision == DType::kBF16 ? block / 2 : 0) +
                         (rounds_gradients ? block / 2 : 0),
           .activations = plan_activation_bytes(setup.model, limits),
-          .batches = task.train().batch_bytes(batches * plan.batch_size),
+          .batches = task.batch_bytes(batches * plan.batch_size),
           .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu),
           .sums = plan.ranks > 1 && device.kind == DeviceKind::kCpu &&
                           setup.config.distributed.deterministic

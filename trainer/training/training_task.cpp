@@ -1,10 +1,17 @@
 #include "trainer/training/training_task.h"
 
+#include <algorithm>
+
 #include "trainer/training/audio_task.h"
 #include "trainer/training/snapshot_task.h"
 #include "trainer/training/training_setup.h"
 
 namespace stemfabric {
+
+std::size_t TrainingTask::batch_bytes(int64_t samples) const {
+  const SampleSource* other = validation();
+  return std::max(train().batch_bytes(samples), other == nullptr ? 0 : other->batch_bytes(samples));
+}
 
 std::unique_ptr<TrainingTask> make_training_task(const TrainingSetup& setup,
                                                  int64_t resident_bytes) {

@@ -30,6 +30,8 @@ class TrainingTask {
   virtual std::unique_ptr<OutputMetric> make_metric(const ExecutionContext& /*ctx*/) const {
     return nullptr;
   }
+  // Host memory of a batch of so many samples, of training or of validation.
+  std::size_t batch_bytes(int64_t samples) const;
   // Memory where the ops compute that a stage takes for so many samples, beyond their batches.
   virtual std::size_t staged_bytes(int64_t samples, bool on_cpu) const = 0;
   // Says in the log what the data hold. InputError if nothing can be learned from them.

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "runtime/device/device.h"
 #include "runtime/io/audio_file.h"
 #include "runtime/io/file.h"
 #include "tests/integration/stemfabric.h"
@@ -47,6 +49,9 @@ class BssEvalCommand : public testing::Test {
   test::ProcessResult run(std::vector<std::string> more = {}) const {
     std::vector<std::string> args = {"bss-eval", "--references", "r", "--estimates", "e"};
     args.insert(args.end(), more.begin(), more.end());
+    if (std::find(more.begin(), more.end(), "--device") == more.end()) {
+      args.insert(args.end(), {"--device", "cpu"});  // a GPU would be told of
+    }
     return run_stemfabric(args, dir_.path());
   }
   TempDir dir_;
@@ -59,6 +64,7 @@ TEST_F(BssEvalCommand, WritesEverySectionAndATable) {
   EXPECT_THAT(result.out, HasSubstr("2 sources of 0.50 s, 8000 Hz, mono; all values in dB"));
   EXPECT_THAT(result.out, HasSubstr("median of 9 frames of 0.1 s"));
   const json got = json::parse(read_text_file(dir_ / "m.json"));
+  EXPECT_EQ(got["device"], "cpu");
   EXPECT_EQ(got["sources"], (json{"bass", "drums"}));
   EXPECT_EQ(got["references"], (json{"r/bass.wav", "r/drums.wav"}));
   EXPECT_EQ(got["museval_v4"]["window"], 800);
@@ -115,6 +121,10 @@ TEST_F(BssEvalCommand, WrongInputLeavesNoFile) {
   refused(2, "'bass' is given more than once", {"--output", "m.json", "--sources", "bass,bass"});
   refused(3, "r: holds no piano.wav", {"--output", "m.json", "--sources", "piano"});
   refused(1, "nowhere/m.json", {"--output", "nowhere/m.json"});
+  refused(2, "--device", {"--output", "m.json", "--device", "gpu"});
+  if (!cuda_unavailable_reason().empty()) {
+    refused(1, "--device", {"--output", "m.json", "--device", "cuda"});
+  }
   fs::remove(dir_ / "e/bass.wav");
   refused(3, "e: holds no bass.wav or bass.flac to go with r/bass.wav", {"--output", "m.json"});
   for (const auto& entry : fs::directory_iterator(dir_.path())) {

@@ -1,17 +1,20 @@
 // Training on audio and separation on the device and on the CPU, as training_parity_test.cpp: the
 // device's memory is none that the host can touch.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <cmath>
 #include <cstring>
 
+#include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "tests/simt/trainer/devices.h"
 #include "tests/support/simd_levels.h"
 #include "tests/support/tiny_training.h"
 #include "tests/trainer/audio_data/mixed_chunks.h"
 #include "tests/trainer/audio_data/tiny_audio.h"
+#include "trainer/evaluation/bss_evaluation.h"
 #include "trainer/separation/separate_signal.h"
 #include "trainer/training/audio_task.h"
 #include "trainer/training/training.h"
@@ -93,10 +96,17 @@ TEST_F(AudioParity, BatchesHaveTheBitsOfTheCpus) {
   const std::vector<double> weights(kStemCount, 1.0);
   AudioStage on_device(device, weights, audio);
   AudioStage on_cpu(cpu, weights, audio);
-  std::array<int, 5> seen{};
+  // The same chunks without one of the changes: it is seen where they differ.
+  AudioSampling own_songs = sampling;
+  own_songs.augmentations.remix = 0;
+  AudioSampling one_speed = sampling;
+  one_speed.augmentations.speed_max = 1;
+  const std::array others = {AudioDataset(tracks, own_songs), AudioDataset(tracks, one_speed)};
+  std::array<int, 7> seen{};
   for (int64_t first = 0; first < 40; first += 3) {
     const auto batch = source.make_batch(4, device.staging());
-    source.fill(2, std::vector<int64_t>{first, (first + 1) % 40, (first + 2) % 40}, *batch);
+    const std::vector<int64_t> samples = {first, (first + 1) % 40, (first + 2) % 40};
+    source.fill(2, samples, *batch);
     const AudioBatch& chunks = dynamic_cast<const ChunkBatch&>(*batch).audio;
     const MixedChunks there = mixed(device, chunks);
     const MixedChunks here = mixed(cpu, chunks);
@@ -105,6 +115,11 @@ TEST_F(AudioParity, BatchesHaveTheBitsOfTheCpus) {
     };
     EXPECT_TRUE(same(there.stems.view(), here.stems.view()));
     EXPECT_TRUE(same(there.mixture.view(), here.mixture.view()));
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      AudioBatch other = others[i].make_batch(4);
+      others[i].gather(samples, 2, other);
+      seen[5 + i] += same(mixed(cpu, other).stems.view(), here.stems.view()) ? 0 : 1;
+    }
     const StagedBatch staged_there = on_device.put(*batch);
     const HostView signals(device, staged_there.signals);
     const StagedBatch staged_here = on_cpu.put(*batch);
@@ -123,6 +138,19 @@ TEST_F(AudioParity, BatchesHaveTheBitsOfTheCpus) {
   }
   for (const int count : seen) {
     EXPECT_GT(count, 0);
+  }
+}
+
+TEST_F(AudioParity, SongsTooLongForTheDeviceAreToldWhereTheyCanBeScored) {
+  SimtDeviceMemory small(1 << 20);
+  const ExecutionContext device = simt_device(small);
+  const Tensor signals = Tensor::zeros({2, 2, 40000}, DType::kF32);
+  try {
+    evaluate_bss(device, signals.view(), signals.view(), 4000, 4000);
+    FAIL() << "all of it fitted";
+  } catch (const OutOfMemoryError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("signals to score"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("--device cpu"));
   }
 }
 
