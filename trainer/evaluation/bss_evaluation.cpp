@@ -69,26 +69,6 @@ void score_waveforms(const ExecutionContext& ctx, const ConstTensorView& referen
   });
 }
 
-}  // namespace
-
-bool BssEvaluation::refused_by_museval() const {
-  return std::find(silent_reference.begin(), silent_reference.end(), true) !=
-             silent_reference.end() ||
-         std::find(silent_estimate.begin(), silent_estimate.end(), true) != silent_estimate.end();
-}
-
-double median_without_nan(std::vector<double> values) {
-  std::erase_if(values, [](double value) { return std::isnan(value); });
-  if (values.empty()) {
-    return std::numeric_limits<double>::quiet_NaN();
-  }
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-namespace {
-
 BssEvaluation evaluate_where_told(const ExecutionContext& ctx, const ConstTensorView& references,
                                   const ConstTensorView& estimates, int64_t window, int64_t hop) {
   check_tensor("evaluate_bss", "references", references, DType::kF32, {-1, -1, -1});
@@ -136,6 +116,22 @@ BssEvaluation evaluate_where_told(const ExecutionContext& ctx, const ConstTensor
 }
 
 }  // namespace
+
+bool BssEvaluation::refused_by_museval() const {
+  return std::find(silent_reference.begin(), silent_reference.end(), true) !=
+             silent_reference.end() ||
+         std::find(silent_estimate.begin(), silent_estimate.end(), true) != silent_estimate.end();
+}
+
+double median_without_nan(std::vector<double> values) {
+  std::erase_if(values, [](double value) { return std::isnan(value); });
+  if (values.empty()) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
 
 BssEvaluation evaluate_bss(const ExecutionContext& ctx, const ConstTensorView& references,
                            const ConstTensorView& estimates, int64_t window, int64_t hop) {
