@@ -115,8 +115,10 @@ struct AudioDatasetFolder {
 };
 // Whether the folder's manifest says "kind": "audio". (False also where there is none.)
 bool is_audio_dataset(const std::filesystem::path& root);
-// Checks the manifest's own hash and every file's size and header. Content is hashed on demand
-// (AudioTrack::verify()).
+// Checks the manifest's own hash and every file's size and header; not their content
+// (check_content).
 AudioDatasetFolder open_audio_dataset(const std::filesystem::path& root);
+// InputError that names every file whose content is not what the manifest says. Reads all of them.
+void check_content(const AudioDatasetFolder& folder);
 
 }  // namespace stemfabric

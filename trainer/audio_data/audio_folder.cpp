@@ -1,4 +1,6 @@
 // The part of audio_dataset.h that opens folders.
+#include <fmt/format.h>
+
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "trainer/audio_data/audio_dataset.h"
@@ -43,6 +45,25 @@ AudioDatasetFolder open_audio_dataset(const fs::path& root) {
   }
   folder.hash = folder.manifest.hash();
   return folder;
+}
+
+void check_content(const AudioDatasetFolder& folder) {
+  std::string changed;
+  int64_t count = 0;
+  for (const auto* side : {&folder.train, &folder.validation, &folder.test}) {
+    for (const auto& track : *side) {
+      if (!track->intact()) {
+        changed += fmt::format("\n  {}", track->path().string());
+        ++count;
+      }
+    }
+  }
+  if (count > 0) {
+    throw InputError(
+        "{}: {} {} not what the manifest says: changed or damaged; copy them again, or make the "
+        "data set again{}",
+        folder.root.string(), count, count == 1 ? "file is" : "files are", changed);
+  }
 }
 
 }  // namespace stemfabric

@@ -81,12 +81,7 @@ void AudioTrack::add(int part, int channel, int64_t first, int64_t frames, float
   }
 }
 
-void AudioTrack::verify() const {
-  if (!same_hash(sha256_file(file_.path()), info_.sha256)) {
-    throw InputError("{}: its content is not what the manifest says; {}", file_.path().string(),
-                     kRemake);
-  }
-}
+bool AudioTrack::intact() const { return same_hash(sha256_file(path()), info_.sha256); }
 
 std::string hash_of_tracks(std::span<const std::shared_ptr<const AudioTrack>> tracks) {
   std::string text;

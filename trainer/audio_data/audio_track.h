@@ -40,7 +40,7 @@ std::string track_hash_line(const AudioTrackInfo& info);
 // Readers may be on any thread.
 class AudioTrack {
  public:
-  // Checks the file against `info`: size, names, shapes, dtypes; not the hash (verify()). Throws
+  // Checks the file against `info`: size, names, shapes, dtypes; not the hash (intact()). Throws
   // InputErrors that name file and tensor.
   AudioTrack(const std::filesystem::path& root, AudioTrackInfo info);
 
@@ -56,8 +56,9 @@ class AudioTrack {
   // the track has; frames beyond the end are 0.
   void add(int part, int channel, int64_t first, int64_t frames, float factor, float* sum) const;
 
-  // InputError if the content of the file is not what the manifest says. Reads all of it.
-  void verify() const;
+  // Is the content of the file what the manifest says? Reads all of it.
+  bool intact() const;
+  const std::filesystem::path& path() const { return file_.path(); }
 
  private:
   AudioTrackInfo info_;

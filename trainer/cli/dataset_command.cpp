@@ -1,4 +1,4 @@
-// stemfabric dataset: sanitised records or multi-track audio in, a data set out.
+// stemfabric dataset: sanitised records or multi-track audio in, a data set out; or one is checked.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -10,10 +10,12 @@
 #include "runtime/core/check.h"
 #include "runtime/io/file.h"
 #include "trainer/audio_data/audio_builder.h"
+#include "trainer/audio_data/audio_dataset.h"
 #include "trainer/cli/command.h"
 #include "trainer/cli/config_options.h"
 #include "trainer/cli/option_values.h"
 #include "trainer/config/suggest.h"
+#include "trainer/data/dataset.h"
 #include "trainer/data/snapshot_dataset.h"
 
 namespace stemfabric::cli {
@@ -26,6 +28,7 @@ struct DatasetArguments {
   std::string targets = "samples";
   std::string audio;
   std::string audit;
+  std::string check;  // a data set to check; nothing is made then
   ConfigOptions config;
 };
 
@@ -99,6 +102,26 @@ int make_audio_dataset(const DatasetArguments& arguments, const CLI::App& comman
   return 0;
 }
 
+int check_dataset(const std::string& root) {
+  const auto print = [&](const char* state, std::size_t count, const char* of,
+                         const std::string& hash) {
+    fmt::print("{}: {}, {} {}, hash {}\n", root, state, count, of, hash.substr(0, 16));
+  };
+  if (is_audio_dataset(root)) {
+    const AudioDatasetFolder folder = open_audio_dataset(root);
+    check_content(folder);
+    print("intact", folder.train.size() + folder.validation.size() + folder.test.size(), "tracks",
+          folder.hash);
+    return 0;
+  }
+  const DatasetFolder folder = open_dataset(root);  // reads and hashes every shard
+  const int64_t samples =
+      folder.train->size() + (folder.validation ? folder.validation->size() : 0);
+  print(folder.manifest.empty() ? "readable, with no manifest.json to compare it with" : "intact",
+        static_cast<std::size_t>(samples), "samples", folder.hash);
+  return 0;
+}
+
 void add_record_options(CLI::App& command, DatasetArguments& arguments) {
   SnapshotDatasetOptions& o = arguments.snapshots;
   const char* group = "Records";
@@ -137,6 +160,19 @@ void refuse_options_of(const char* with, const CLI::App& command,
 }
 
 int run_dataset(DatasetArguments& arguments, const CLI::App& command) {
+  if (!arguments.check.empty()) {
+    for (const CLI::Option* option : command.get_options()) {
+      if (option->count() > 0 && !option->check_name("--check")) {
+        throw UsageError("{} has no meaning with --check", option->get_name());
+      }
+    }
+    return check_dataset(arguments.check);
+  }
+  for (const char* option : {"--output-dir", "--run-label"}) {
+    if (command.get_option(option)->count() == 0) {
+      throw UsageError("{} is required", option);
+    }
+  }
   if (arguments.audio.empty() == arguments.snapshots.input.empty()) {
     throw UsageError("give either --input FILE (records) or --audio PATH (multi-track audio)");
   }
@@ -155,19 +191,23 @@ int run_dataset(DatasetArguments& arguments, const CLI::App& command) {
 void add_dataset_command(CLI::App& app, Run& run) {
   auto arguments = std::make_shared<DatasetArguments>();
   SnapshotDatasetOptions& o = arguments->snapshots;
-  CLI::App* command =
-      app.add_subcommand("dataset", "Make a data set from sanitised records or multi-track audio");
+  CLI::App* command = app.add_subcommand(
+      "dataset", "Make a data set from sanitised records or multi-track audio, or check one");
   command->add_option("--input", o.input, "Records of `stemfabric sanitize` (*.jsonl)")
       ->type_name("FILE");
   command
       ->add_option("--audio", arguments->audio, "Folder of multi-track audio, or a table (*.csv)")
       ->type_name("PATH");
-  command->add_option("--output-dir", o.output_dir, "Folder for data sets")
-      ->type_name("DIR")
-      ->required();
-  command->add_option("--run-label", o.run_label, "Name of the data set in that folder")
-      ->type_name("NAME")
-      ->required();
+  command
+      ->add_option("--check", arguments->check,
+                   "Make nothing: compare the files of this data set with its manifest")
+      ->type_name("DIR");
+  command->add_option("--output-dir", o.output_dir, "Folder for data sets; required to make one")
+      ->type_name("DIR");
+  command
+      ->add_option("--run-label", o.run_label,
+                   "Name of the data set in that folder; required to make one")
+      ->type_name("NAME");
   command->add_option("--train-ratio", o.train_ratio, "Share of the records or tracks for training")
       ->check(real_number(0.0, 1.0))
       ->capture_default_str();

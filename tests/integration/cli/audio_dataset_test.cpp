@@ -87,6 +87,39 @@ TEST_F(AudioDatasetCommand, WrongCallsAreNamed) {
   EXPECT_FALSE(fs::exists(dir_ / "sets"));
 }
 
+TEST_F(AudioDatasetCommand, ChecksWhatWasMade) {
+  put_song("alpha", 100);
+  put_song("beta", 200);
+  put_song("gamma", 300);
+  ASSERT_EQ(dataset({}).status, 0);
+  const auto check = [&](std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {"dataset", "--check", "sets/demo"});
+    return run_stemfabric(more, dir_.path());
+  };
+  const ProcessResult whole = check();
+  EXPECT_EQ(whole.status, 0) << whole.err;
+  EXPECT_THAT(whole.out, HasSubstr("sets/demo: intact, 3 tracks, hash "));
+  EXPECT_THAT(check({"--overwrite"}).err, HasSubstr("--overwrite has no meaning with --check"));
+
+  std::vector<fs::path> damaged;
+  for (const auto& track : open_audio_dataset(dir_ / "sets/demo").train) {
+    damaged.push_back(track->path());
+  }
+  ASSERT_GE(damaged.size(), 2U);
+  for (const fs::path& file : damaged) {  // in the samples, where opening does not look
+    std::string bytes = read_text_file(file);
+    bytes[bytes.size() - 100] ^= 4;
+    write_text_file(file, bytes);
+  }
+  const ProcessResult bad = check();
+  EXPECT_EQ(bad.status, 3);
+  EXPECT_THAT(bad.out, IsEmpty());
+  for (const fs::path& file : damaged) {
+    EXPECT_THAT(bad.err, HasSubstr(file.filename().string()));
+  }
+  EXPECT_EQ(run_stemfabric({"dataset", "--check", "songs"}, dir_.path()).status, 3);
+}
+
 TEST_F(AudioDatasetCommand, NothingUsableIsStatusThreeWithTheReasons) {
   put_audio(dir_ / "songs/short/vocals.wav", noise(5, 1));
   put_audio(dir_ / "songs/silent/vocals.wav", std::vector<float>(20'000, 0.0F));
