@@ -10,6 +10,7 @@
 #include "kernels/attention/attention_views.h"
 #include "kernels/common/block_reduce.cuh"
 #include "kernels/common/launch.cuh"
+#include "kernels/common/rounded.cuh"
 
 namespace stemfabric::attention {
 
@@ -25,24 +26,6 @@ __device__ __forceinline__ unsigned open_keys(const KeyMask& mask, int64_t b, in
                                               int64_t tokens) {
   const int64_t j = first + static_cast<int64_t>(threadIdx.x) % kWarpLanes;
   return __ballot_sync(kFullWarp, j < tokens && mask.open(b, j) ? 1 : 0);
-}
-
-// a b and a b + c, rounded once each, on a GPU: left to the compiler, whether a product is fused
-// with a sum depends on what else the kernel does with it, and inference would not give the bits of
-// training.
-__device__ __forceinline__ float multiply(float a, float b) {
-#if SF_SIMT
-  return a * b;
-#else
-  return __fmul_rn(a, b);
-#endif
-}
-__device__ __forceinline__ float multiply_add(float a, float b, float c) {
-#if SF_SIMT
-  return a * b + c;
-#else
-  return __fmaf_rn(a, b, c);
-#endif
 }
 
 // exp((q·k − m)/√D) for x = q·k − m, kappa = log2(e)/√D: 1 at x = 0, 0 at x = −∞, NaN at NaN. The

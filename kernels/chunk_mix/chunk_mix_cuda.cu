@@ -5,6 +5,7 @@
 // what a vector reads beyond a part's last frame is still the part's.
 #include "kernels/chunk_mix/chunk_mix_cuda.h"
 #include "kernels/common/launch.cuh"
+#include "kernels/common/rounded.cuh"
 #include "kernels/common/vector.cuh"
 
 namespace stemfabric::cuda {
@@ -26,15 +27,6 @@ struct Mix {
   int64_t tiles;  // of a channel
 };
 
-// The product by itself: fused with the sum it would have other bits.
-__device__ __forceinline__ float scaled(float factor, float sample) {
-#if SF_SIMT
-  return factor * sample;
-#else
-  return __fmul_rn(factor, sample);
-#endif
-}
-
 template <typename T, int kWidth>
 struct [[gnu::may_alias]] alignas(kWidth * sizeof(T)) Samples {
   T lane[kWidth];
@@ -51,7 +43,7 @@ __device__ __forceinline__ FloatVector<kWidth> values_of(const ChunkPart& part,
     SF_UNROLL
     for (int i = 0; i < kWidth; ++i) {
       v.lane[i] =
-          n + i < part.frames ? scaled(part.factor, static_cast<float>(from.lane[i])) : 0.0f;
+          n + i < part.frames ? multiply(part.factor, static_cast<float>(from.lane[i])) : 0.0f;
     }
   }
   return v;

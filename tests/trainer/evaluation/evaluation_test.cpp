@@ -267,6 +267,7 @@ TEST(Evaluation, JsonReport) {
   EXPECT_EQ(report["data"]["hash"], open_dataset(example.dir / "data").hash);
   EXPECT_EQ(report["data"]["splitHash"], Dataset(example.dir / "data/validation").hash());
   EXPECT_TRUE(report["definitions"].contains("sdr"));
+  EXPECT_EQ(report["device"], "cpu");
   EXPECT_THAT(report["timestamp"].get<std::string>(),
               testing::MatchesRegex("....-..-..T..:..:..Z"));
 }
