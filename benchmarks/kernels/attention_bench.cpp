@@ -1,6 +1,8 @@
 // Attention of one layer. FLOP are the formula's products: 2 of size T x T x D forward, 4 more
 // backward, although ours does 4 (2 without gradients) and 5. scratch_MB shows that memory grows
-// linearly in T. bf16, on a GPU: the same cases beside those in float32.
+// linearly in T. bf16, on a GPU: the same cases beside those in float32, and those of softmax by
+// cuDNN too; where it is not installed, or has no kernel, these are an error.
+#include <cmath>
 #include <memory>
 
 #include "benchmarks/support/kernel_benchmark.h"
@@ -16,10 +18,10 @@ using test::AttentionProblem;
 
 struct Data {
   Data(const ExecutionContext& ctx, const AttentionProblem& p, const DropoutConfig& with_dropout,
-       DType dtype)
+       DType dtype, bool cudnn)
       : shape{p.batch, p.tokens, p.heads, p.dim},
         config{p.activation, static_cast<float>(p.alpha), static_cast<float>(p.beta),
-               static_cast<float>(p.gamma)},
+               static_cast<float>(p.gamma), cudnn},
         dropout(with_dropout),
         q(tensor_of(ctx, shape, p.q, dtype)),
         k(tensor_of(ctx, shape, p.k, dtype)),
@@ -80,7 +82,7 @@ struct Data {
 // Three query rows of every head are verified. With dO = 0 in all others, they alone make the
 // gradients.
 void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProblem p,
-            const DropoutConfig& dropout, DType dtype) {
+            const DropoutConfig& dropout, DType dtype, bool cudnn) {
   p.rows = {0, p.tokens / 2, p.tokens - 1};
   const int64_t row = p.heads * p.dim;
   const auto is_verified = [&](int64_t i) {
@@ -96,7 +98,7 @@ void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProble
     p.keep = test::attention_keep_oracle(dropout, p.batch, p.heads, p.tokens);
     p.keep_scale = dropout_scale(c.dropout);
   }
-  Data data(ctx, p, dropout, dtype);
+  Data data(ctx, p, dropout, dtype, cudnn);
   data.forward(ctx);
   data.backward(ctx);
   const auto oracle = test::attention_oracle<double>(p);
@@ -138,22 +140,32 @@ double bytes_of(const AttentionCase& c, const Pass& pass, DType dtype) {
 }
 
 std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ctx, const Pass& pass,
-                              DType dtype) {
+                              DType dtype, bool cudnn) {
   const DropoutConfig dropout{.p = c.dropout, .key = philox_launch_key(1, 2, 3, 1)};
   AttentionProblem p =
       test::random_attention_problem(c.activation, c.batch, c.tokens, c.heads, c.dim, 1);
   if (dtype == DType::kBF16) {
     p = test::rounded_to_bf16(p);
   }
-  verify(c, ctx, p, dropout, dtype);
-  auto data = std::make_shared<Data>(ctx, p, dropout, dtype);
+  verify(c, ctx, p, dropout, dtype, cudnn);
+  auto data = std::make_shared<Data>(ctx, p, dropout, dtype, cudnn);
+  ctx.stream().fill(data->o2.view().data(), 0xFF, data->o2.bytes());
   data->forward(ctx);
+  if (cudnn && !std::isnan(values_of(ctx, data->o2).front())) {  // which it leaves as it was
+    throw DeviceError("{} was not computed by cuDNN: the log says why", c.name);
+  }
   return [&ctx, data, run = pass.run] { (data.get()->*run)(ctx); };
 }
 
-void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dtype = DType::kF32) {
-  const std::string name = dtype == DType::kBF16 ? "/stemfabric_bf16" : "/stemfabric";
+void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dtype = DType::kF32,
+                    bool cudnn = false) {
+  const std::string name = cudnn                   ? "/stemfabric_cudnn"
+                           : dtype == DType::kBF16 ? "/stemfabric_bf16"
+                                                   : "/stemfabric";
   for (const AttentionCase& c : cases) {
+    if (cudnn && c.activation != AttentionActivation::kSoftmax) {
+      continue;
+    }
     for (const Pass& pass : kPasses) {
       register_kernel(
           {.name = pass.name + c.name + name,
@@ -161,7 +173,7 @@ void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dt
            .flops = (c.*pass.flops)(),
            .float32 = dtype == DType::kF32,
            .bytes = bytes_of(c, pass, dtype),
-           .prepare = [c, &pass, dtype](const auto& ctx) { return prepare(c, ctx, pass, dtype); }});
+           .prepare = [=, &pass](const auto& ctx) { return prepare(c, ctx, pass, dtype, cudnn); }});
     }
   }
 }
@@ -170,6 +182,7 @@ bool register_all() {
   register_cases(test::attention_benchmark_cases(), RunsOn::kAny);
   register_cases(test::attention_gpu_benchmark_cases(), RunsOn::kGpu);
   register_cases(test::attention_gpu_benchmark_cases(), RunsOn::kGpu, DType::kBF16);
+  register_cases(test::attention_gpu_benchmark_cases(), RunsOn::kGpu, DType::kBF16, true);
   return true;
 }
 const bool kRegistered = register_all();

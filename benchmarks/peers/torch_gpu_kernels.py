@@ -7,8 +7,10 @@
 Shapes come from the names of the cases. Prints one JSON line per case and implementation:
   eager     plain operations, float32 without TF32; Adam is PyTorch's fused one on a GPU
   compiled  the same under torch.compile(mode="max-autotune-no-cudagraphs"), PyTorch 2 on a GPU
-  sdpa, sdpa_bf16   scaled_dot_product_attention, for softmax attention only
-All of eager comes first; a case that fails or no longer fits --budget-s is a line that says so.
+  eager_bf16, compiled_bf16   the same in bfloat16, attention only: T x T matrices in half the bytes
+  sdpa, sdpa_bf16   scaled_dot_product_attention, for softmax attention only, by the kernels it picks
+  sdpa_cudnn_bf16   the same by cuDNN's
+What is compiled comes last; a case that fails or no longer fits --budget-s is a line that says so.
 A line of a case whose backward is timed contains the backward pass alone, but stem_loss, which is the
 loss with its gradient, as ours.
 """
@@ -94,8 +96,8 @@ def attention_inputs(device, B, T, D, grad, dtype=torch.float32):
             for _ in range(3)]
 
 
-def make_attention(device, kind, B, T, D, dropout, grad):
-    return (lambda q, k, v: attention(q, k, v, kind, dropout)), attention_inputs(device, B, T, D, grad)
+def make_attention(device, kind, B, T, D, dropout, grad, dtype=torch.float32):
+    return (lambda q, k, v: attention(q, k, v, kind, dropout)), attention_inputs(device, B, T, D, grad, dtype)
 
 
 def make_residual_norm(device, m, c, dropout, grad):
@@ -138,10 +140,13 @@ def backward_call(function, arguments):
     return lambda: torch.autograd.grad(out, leaves, gradient, retain_graph=True)
 
 
-def sdpa_call(device, op, kind, B, T, D, dropout, dtype):
+def sdpa_call(device, op, kind, B, T, D, dropout, dtype, cudnn):
     grad = op != "attention_inference"
     inputs = attention_inputs(device, B, T, D, grad, dtype)
     def run(q, k, v):
+        if cudnn:  # and nothing else: an error if it takes no such shape
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.CUDNN_ATTENTION):
+                return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     return call_of(op, run, inputs)
 
@@ -159,9 +164,9 @@ def call_of(op, function, arguments):
     return run
 
 
-def maker_of(op, s):
-    if op in ("attention_forward", "attention_inference", "attention_backward"):
-        return lambda device: make_attention(device, grad=op != "attention_inference", **s)
+def maker_of(op, s, dtype):
+    if op.startswith("attention_"):
+        return lambda device: make_attention(device, grad=op != "attention_inference", dtype=dtype, **s)
     if op in ("residual_norm_forward", "residual_norm_backward"):
         return lambda device: make_residual_norm(device, grad=True, **s)
     makers = {"linear_forward": make_linear_forward, "linear_backward_input": make_linear_backward_input,
@@ -175,10 +180,13 @@ def maker_of(op, s):
 
 def implementations(op, s, compiled):
     out = ["eager"]
-    if op.startswith("attention_") and s["kind"] == "softmax" and hasattr(F, "scaled_dot_product_attention"):
-        out += ["sdpa", "sdpa_bf16"]
+    attends = op.startswith("attention_")
+    if attends:
+        out.append("eager_bf16")
+        if s["kind"] == "softmax" and hasattr(F, "scaled_dot_product_attention"):
+            out += ["sdpa", "sdpa_bf16", "sdpa_cudnn_bf16"]
     if compiled and op != "adam":  # fused Adam is one kernel already
-        out.append("compiled")
+        out += ["compiled"] + (["compiled_bf16"] if attends else [])
     return out
 
 
@@ -186,11 +194,11 @@ def prepare(op, s, implementation, device):
     """The call to time."""
     if op == "adam":
         return adam_call(device, **s)
+    dtype = torch.bfloat16 if implementation.endswith("_bf16") else torch.float32
     if implementation.startswith("sdpa"):
-        dtype = torch.bfloat16 if implementation == "sdpa_bf16" else torch.float32
-        return sdpa_call(device, op, dtype=dtype, **s)
-    function, arguments = maker_of(op, s)(device)
-    if implementation == "compiled":
+        return sdpa_call(device, op, dtype=dtype, cudnn="cudnn" in implementation, **s)
+    function, arguments = maker_of(op, s, dtype)(device)
+    if implementation.startswith("compiled"):
         torch.compiler.reset()
         # The backward pass alone is timed over and over from one forward pass.
         torch._functorch.config.donated_buffer = False
@@ -228,7 +236,7 @@ def main():
     can_compile = device.type == "cuda" and hasattr(torch, "compile")
     plan = [(name, i) for name in names
             for i in implementations(*shapes_of(name), can_compile and re.search(a.compile, name))]
-    plan.sort(key=lambda entry: entry[1] == "compiled")
+    plan.sort(key=lambda entry: entry[1].startswith("compiled"))
     timer = ColdTimer(device)
     out = open(a.out, "w") if a.out else None
     start = time.monotonic()

@@ -34,6 +34,7 @@ struct Options {
   double dropout = 0.0;
   std::string device = "cpu";
   std::string precision = "fp32";
+  bool cudnn = false;
   bool profile = false;
 };
 
@@ -42,7 +43,7 @@ constexpr const char* kUsage =
     "                 [--steps 10] [--warmup 2]\n"
     "                 [--attention superposition|superposition_centered|"
     "superposition_normalized|softmax]\n"
-    "                 [--dropout 0] [--precision fp32|bf16] [--profile]\n";
+    "                 [--dropout 0] [--precision fp32|bf16] [--cudnn] [--profile]\n";
 
 Options parse(int argc, char** argv) {
   Options o;
@@ -50,6 +51,10 @@ Options parse(int argc, char** argv) {
     const std::string key = argv[i];
     if (key == "--profile") {
       o.profile = true;
+      continue;
+    }
+    if (key == "--cudnn") {
+      o.cudnn = true;
       continue;
     }
     if (i + 1 == argc) {
@@ -113,7 +118,8 @@ class Training {
                {.batch = o.batch,
                 .tokens = o.tokens,
                 .training = true,
-                .precision = precision_dtype(o.precision)}),
+                .precision = precision_dtype(o.precision),
+                .cudnn = o.cudnn}),
         shape_{kStemCount, o.batch, o.tokens, 256},
         inputs_(device_tensor({o.batch, o.tokens, 256}, DType::kF32)),
         targets_(device_tensor(shape_, DType::kF32)),

@@ -17,9 +17,9 @@
 //   stats       | [B, H, T, 4] | f32      | =       | saved for backward: AttentionRowStats
 //   d_o         | [B, T, H, D] | X        |         | any strides, last stride 1
 //   dq, dk, dv  | [B, T, H, D] | X        | =       | any strides, last stride 1
-// X: f32 or bf16, the same for all of a call. D: 1 … 128. A masked key is never read and gets
-// dk = dv = 0. Deterministic: the same bits for any number of threads and on every run.
-// Scratch memory: O(T) per thread or head.
+// X: f32 or bf16, the same for all of a call. D: 1 … 128. A masked key is never read (but see
+// AttentionConfig::cudnn) and gets dk = dv = 0. Deterministic: the same bits for any number of
+// threads and on every run. Scratch memory: O(T) per thread or head.
 //
 // bf16: sums, statistics and u are float32. On CUDA the products run on the tensor cores and the
 // operands that meet there are rounded to bf16, never G itself (docs/attention.md, "bf16"). Fastest
@@ -48,6 +48,10 @@ struct AttentionConfig {
   float alpha = 0.3f;  // sigmoid
   float beta = 0.3f;   // tanh
   float gamma = 0.4f;  // inner softmax
+  // Softmax of bf16 tensors on CUDA without dropout by cuDNN, where it is installed and takes the
+  // sizes and strides; otherwise by our kernels. To be the same in forward and backward. What the
+  // forward saves is then cuDNN's own, and masked keys are read: they must be finite.
+  bool cudnn = false;
 };
 
 struct AttentionForwardArgs {

@@ -4,6 +4,7 @@
 
 #include "kernels/attention/attention_backward_bf16.cuh"
 #include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/attention_cudnn.h"
 
 namespace stemfabric::attention::backward_bf16 {
 namespace {
@@ -103,6 +104,9 @@ void backward_of(const ExecutionContext& ctx, const AttentionBackwardArgs& args)
 namespace stemfabric::cuda {
 
 void attention_backward_bf16(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
+  if (cudnn_attention_backward(ctx, args)) {
+    return;
+  }
   using namespace attention::backward_bf16;  // NOLINT: of this function alone
   const int64_t dim = args.q.dim(3);
   auto* const run = dim <= 16   ? &backward_of<16>

@@ -1,6 +1,7 @@
 // Forward pass in bf16 on CUDA: the kernels and which of them runs. How they work:
 // attention_forward_bf16.cuh.
 #include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/attention_cudnn.h"
 #include "kernels/attention/attention_forward_bf16.cuh"
 
 namespace stemfabric::attention::forward_bf16 {
@@ -42,6 +43,9 @@ void launch_dim(const ExecutionContext& ctx, const Parameters& p, int64_t heads)
 namespace stemfabric::cuda {
 
 void attention_forward_bf16(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
+  if (cudnn_attention_forward(ctx, args)) {
+    return;
+  }
   using namespace attention;                // NOLINT: of this function alone
   using namespace attention::forward_bf16;  // NOLINT
   const int64_t dim = args.q.dim(3);

@@ -406,8 +406,6 @@ void bss_take_memory(WorkspaceScope& scope, BssSystems& systems) {
   const int64_t sides = int64_t{systems.count} * systems.columns * systems.n();
   systems.load = scope.take<double>(systems.count);
   systems.failed = scope.take<int>(systems.count);
-  // At once: a workspace grows to twice what it has when something small does not fit after the
-  // factor.
   const int64_t factor = systems.count * systems.factor_size();
   const int64_t v = systems.count * systems.p * systems.n();
   systems.factor = scope.take<double>(factor + v + 2 * sides);

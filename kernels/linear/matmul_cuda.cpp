@@ -29,6 +29,15 @@ uint32_t alignment_of(const void* pointer) {
   return static_cast<uint32_t>(address & (~address + 1));
 }
 
+// The library takes the alignment of an epilogue's vector from its address, and has been reported
+// to read ones that are not multiples of 16 bytes all the same as if they were (pytorch #194497,
+// marian-dev #778): those are left to our kernels.
+constexpr uint32_t kVectorAlignment = 16;
+
+const void* vector_of(const MatmulArgs& args) {
+  return args.b_column_sum != nullptr ? args.b_column_sum : args.bias;
+}
+
 cublasLtEpilogue_t epilogue_of(const MatmulArgs& args) {
   if (args.b_column_sum != nullptr) {
     return CUBLASLT_EPILOGUE_BGRADA;
@@ -48,7 +57,7 @@ class Description {
     set(CUBLASLT_MATMUL_DESC_TRANSA, args.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, args.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-    const void* vector = args.b_column_sum != nullptr ? args.b_column_sum : args.bias;
+    const void* vector = vector_of(args);
     if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && vector != nullptr) {
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     }
@@ -82,7 +91,6 @@ class Description {
 };
 
 MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32) {
-  const void* vector = args.b_column_sum != nullptr ? args.b_column_sum : args.bias;
   return {.m = args.m,
           .n = args.n,
           .k = args.k,
@@ -97,7 +105,7 @@ MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32)
           .tf32 = tf32,
           .epilogue = static_cast<int>(epilogue),
           .alignment = {alignment_of(args.a.data), alignment_of(args.b.data), alignment_of(args.c),
-                        alignment_of(vector)}};
+                        alignment_of(vector_of(args))}};
 }
 
 // The library's first choice, or none.
@@ -163,7 +171,8 @@ bool try_matmul(const ExecutionContext& ctx, const MatmulArgs& args, cublasLtEpi
 
 bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   const cublasLtEpilogue_t epilogue = epilogue_of(args);
-  if (try_matmul(ctx, args, epilogue)) {
+  const bool fits = vector_of(args) == nullptr || alignment_of(vector_of(args)) >= kVectorAlignment;
+  if (fits && try_matmul(ctx, args, epilogue)) {
     return true;
   }
   if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && try_matmul(ctx, args, CUBLASLT_EPILOGUE_DEFAULT)) {

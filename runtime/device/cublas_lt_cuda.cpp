@@ -3,36 +3,20 @@
 // not start at all where the library is not installed. These are the functions of the library that
 // we call, under their own names and types: each finds itself in the library and calls it.
 #include <cublasLt.h>
-#include <dlfcn.h>
+#include <fmt/core.h>
 
-#include <string>
-
-#include "runtime/core/check.h"
 #include "runtime/device/cuda_library.h"
 
 namespace {
 
-void* load_library() {
-  const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
-  const stemfabric::cuda::OpenedLibrary opened = stemfabric::cuda::open_library(name);
-  if (opened.handle == nullptr) {
-    throw stemfabric::DeviceError(
-        "matrix products on a GPU need cuBLASLt, which could not be loaded ({}); install CUDA {}'s "
-        "libcublas, or put the folder of {} on LD_LIBRARY_PATH",
-        opened.reason, CUBLAS_VER_MAJOR, name);
-  }
-  return opened.handle;
-}
-
 void* find_function(const char* name) {
-  static void* const library = load_library();  // tried again if it threw
-  void* function = dlsym(library, name);
-  if (function == nullptr) {
-    throw stemfabric::DeviceError(
-        "the cuBLASLt that is installed has no function {}; this build needs CUDA {}", name,
-        CUBLAS_VER_MAJOR);
-  }
-  return function;
+  static stemfabric::cuda::LazyLibrary library(
+      {.file = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR),
+       .title = "cuBLASLt",
+       .purpose = "matrix products on a GPU",
+       .remedy = fmt::format("install CUDA {}'s libcublas", CUBLAS_VER_MAJOR),
+       .needs = fmt::format("CUDA {}", CUBLAS_VER_MAJOR)});
+  return library.find(name);
 }
 
 }  // namespace

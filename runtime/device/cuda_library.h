@@ -1,6 +1,7 @@
 // Shared libraries of NVIDIA's that are loaded when they are needed; only in builds with CUDA.
 #pragma once
 
+#include <mutex>
 #include <string>
 
 namespace stemfabric::cuda {
@@ -11,5 +12,26 @@ struct OpenedLibrary {
 };
 // As the system finds it (LD_LIBRARY_PATH, /etc/ld.so.cache), then where toolkits put it.
 OpenedLibrary open_library(const std::string& name);
+
+// One that is loaded when its first function is looked for.
+class LazyLibrary {
+ public:
+  struct Texts {
+    std::string file;     // "libcublasLt.so.13"
+    std::string title;    // "cuBLASLt"
+    std::string purpose;  // "matrix products on a GPU"
+    std::string remedy;   // "install CUDA 13's libcublas"
+    std::string needs;    // "CUDA 13"
+  };
+  explicit LazyLibrary(Texts texts) : texts_(std::move(texts)) {}
+  // DeviceError that says what to do if there is no such library, or no such function in it. A
+  // library that was not found is looked for again.
+  void* find(const char* function);
+
+ private:
+  Texts texts_;
+  std::mutex mutex_;
+  void* handle_ = nullptr;
+};
 
 }  // namespace stemfabric::cuda

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "runtime/core/check.h"
 #include "runtime/device/cuda_library.h"
 
 namespace stemfabric::cuda {
@@ -24,6 +25,26 @@ OpenedLibrary open_library(const std::string& name) {
     opened.handle = ::dlopen(("/usr/local/cuda/lib64/" + name).c_str(), kFlags);
   }
   return opened;
+}
+
+void* LazyLibrary::find(const char* function) {
+  const std::lock_guard lock(mutex_);
+  if (handle_ == nullptr) {
+    const OpenedLibrary opened = open_library(texts_.file);
+    if (opened.handle == nullptr) {
+      throw DeviceError(
+          "{} need {}, which could not be loaded ({}); {}, or put the folder of {} on "
+          "LD_LIBRARY_PATH",
+          texts_.purpose, texts_.title, opened.reason, texts_.remedy, texts_.file);
+    }
+    handle_ = opened.handle;
+  }
+  void* found = ::dlsym(handle_, function);
+  if (found == nullptr) {
+    throw DeviceError("the {} that is installed has no function {}; this build needs {}",
+                      texts_.title, function, texts_.needs);
+  }
+  return found;
 }
 
 }  // namespace stemfabric::cuda

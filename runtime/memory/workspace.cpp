@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace stemfabric {
+namespace {
+
+constexpr std::size_t kSmallestBlock = std::size_t{64} << 10;
+constexpr std::size_t kLargestGuess = std::size_t{64} << 20;
+
+}  // namespace
 
 std::size_t Workspace::capacity() const {
   std::size_t sum = 0;
@@ -15,27 +21,28 @@ std::size_t Workspace::capacity() const {
 void* Workspace::take(std::size_t bytes) {
   const std::size_t size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   while (block_ < blocks_.size() && offset_ + size > blocks_[block_].bytes()) {
-    ++block_;
+    before_ += offset_;
     offset_ = 0;
+    ++block_;
   }
   if (block_ == blocks_.size()) {
-    const std::size_t grown = std::max({size, 2 * capacity(), std::size_t{1} << 16});
-    blocks_.emplace_back(resource_, grown, "op workspace");
+    const std::size_t guess = blocks_.empty() ? most_ : std::min(2 * capacity(), kLargestGuess);
+    blocks_.emplace_back(resource_, std::max({size, guess, kSmallestBlock}), "op workspace");
     ++generation_;
-    offset_ = 0;
   }
   void* pointer = static_cast<std::byte*>(blocks_[block_].data()) + offset_;
   offset_ += size;
+  most_ = std::max(most_, before_ + offset_);
   return pointer;
 }
 
 void Workspace::release(Mark mark) {
   block_ = mark.block;
   offset_ = mark.offset;
-  // Back at the bottom with several blocks: keep only the largest, so that memory does not stay
-  // at the sum of all growth steps.
+  before_ = mark.before;
+  // Back at the bottom with several blocks: the next call gets one.
   if (block_ == 0 && offset_ == 0 && blocks_.size() > 1) {
-    blocks_.erase(blocks_.begin(), blocks_.end() - 1);
+    blocks_.clear();
     ++generation_;
   }
 }

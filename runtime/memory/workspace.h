@@ -1,4 +1,5 @@
-// Scratch memory of ops: a stack that grows to the largest need and is then reused for ever.
+// Scratch memory of ops: a stack that grows to the largest need and is then reused for ever. A call
+// that needs more than any before takes it in pieces; the next one gets it whole, and no more.
 // An op opens a scope, takes blocks, and gives them all back when the scope ends:
 //   WorkspaceScope scope(ctx.workspace());
 //   float* row = scope.take<float>(n);
@@ -24,23 +25,24 @@ class Workspace {
  private:
   friend class WorkspaceScope;
   struct Mark {
-    std::size_t block;
-    std::size_t offset;
+    std::size_t block, offset, before;
   };
   void* take(std::size_t bytes);
   void release(Mark mark);
 
   MemoryResource& resource_;
-  std::vector<Buffer> blocks_;  // a new, larger block when the current one is full; never moved
+  std::vector<Buffer> blocks_;  // a new block when the current one is full; never moved
   std::size_t block_ = 0;
   std::size_t offset_ = 0;
+  std::size_t before_ = 0;  // bytes in use of the blocks before this one
+  std::size_t most_ = 0;    // largest number of bytes in use so far
   int64_t generation_ = 0;
 };
 
 class WorkspaceScope {
  public:
   explicit WorkspaceScope(Workspace& workspace)
-      : workspace_(workspace), mark_{workspace.block_, workspace.offset_} {}
+      : workspace_(workspace), mark_{workspace.block_, workspace.offset_, workspace.before_} {}
   ~WorkspaceScope() { workspace_.release(mark_); }
   WorkspaceScope(const WorkspaceScope&) = delete;
   WorkspaceScope& operator=(const WorkspaceScope&) = delete;

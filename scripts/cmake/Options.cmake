@@ -2,7 +2,7 @@
 option(STEMFABRIC_BUILD_TESTS "Build the tests" ON)
 option(STEMFABRIC_BUILD_BENCHMARKS "Build the benchmarks" ON)
 option(STEMFABRIC_FUZZ "Add the libFuzzer programs of tests/fuzz (clang++ only)" OFF)
-foreach(feature CUDA NCCL MPI)
+foreach(feature CUDA NCCL CUDNN MPI)
   set(STEMFABRIC_${feature} AUTO CACHE STRING "Use ${feature}: AUTO, ON or OFF")
   set_property(CACHE STEMFABRIC_${feature} PROPERTY STRINGS AUTO ON OFF)
   if(NOT STEMFABRIC_${feature} MATCHES "^(AUTO|ON|OFF)$")

@@ -25,6 +25,9 @@ SANITIZED = ":".join([
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
+SOFTMAX_BF16 = ("--device", "cuda", "--set", "training.precision=bf16", "--set", "model.attention.activation=softmax")
+
+
 class Programs:
     """Where the programs are: bin/ of a package, or a build folder. Says which."""
 
@@ -74,6 +77,9 @@ def training(programs, work, quick):
             "--device", "cuda", "--set", "training.cuda_graph=off"),
         run("train_cuda_bf16", "the GPU's run with bf16 activations", "--device", "cuda",
             "--set", "training.precision=bf16"),
+        run("train_cuda_softmax", "a run with ordinary attention in bf16", *SOFTMAX_BF16, "--set", "training.cudnn=off"),
+        run("train_cuda_cudnn", "the same with cuDNN's attention, where it is installed", *SOFTMAX_BF16),
+        run("train_cuda_cudnn_again", "once more: the same bits?", *SOFTMAX_BF16),
     ]
 
 
@@ -88,6 +94,9 @@ def step_benchmarks(programs, python, quick):
         Step("step_fp32", "training step, ours", ours + centred, 60),
         Step("step_bf16", "training step, ours, bf16", ours + centred + ["--precision", "bf16"], 60),
         Step("step_softmax", "training step with ordinary attention, ours", ours + softmax, 60),
+        Step("step_softmax_bf16", "the same, bf16", ours + softmax + ["--precision", "bf16"], 60),
+        Step("step_softmax_cudnn", "the same, its attention by cuDNN",
+             ours + softmax + ["--precision", "bf16", "--cudnn"], 60),
         Step("step_profile", "its parts", ours + centred + ["--profile"], 60),
         Step("torch_eager", "training step, PyTorch eager", peer + centred, 60),
         Step("torch_eager_bf16", "training step, PyTorch eager, bf16", peer + centred + ["--precision", "bf16"], 60),

@@ -9,7 +9,12 @@ import pathlib
 import re
 import sys
 
-SAME_BITS = ("train_cuda_again", "train_cuda_kernels")
+# Runs and those whose weights theirs have to be, bit by bit; and those whose losses theirs are compared
+# with, where that is not the CPU's.
+SAME_BITS = {"train_cuda_again": "train_cuda", "train_cuda_kernels": "train_cuda",
+             "train_cuda_cudnn_again": "train_cuda_cudnn"}
+COMPARED = {"train_cuda_softmax": None, "train_cuda_cudnn": "train_cuda_softmax",
+            "train_cuda_cudnn_again": "train_cuda_softmax"}
 COUNTERS = ("median_us", "best_us", "TFLOP/s", "GB/s", "floor_us", "%floor", "scratch_MB")
 
 
@@ -90,21 +95,22 @@ def kernels(raw):
 
 
 def training(raw):
-    """Losses of the runs by step, and how far they are from those of the CPU's."""
+    """Losses of the runs by step, and how far they are from those of another."""
     losses = {}
     for path in sorted(raw.glob("train_*.jsonl")):
         losses[path.stem] = [row["loss"] for row in json_lines(read(path)) if row.get("kind") == "step"]
-    reference = losses.get("train_cpu")
     runs = {}
     for name, values in losses.items():
         runs[name] = {"steps": len(values), "first_loss": values[0], "last_loss": values[-1],
                       "weights_sha256": read(raw / f"{name}.sha256").strip(), "losses": values} if values else {"steps": 0}
-        if values and reference and name != "train_cpu":
+        other = COMPARED.get(name, "train_cpu")
+        reference = losses.get(other)
+        if values and reference and name != other:
             relative = [abs(a - b) / abs(b) for a, b in zip(values, reference)]
-            runs[name].update(first_relative_difference=relative[0], largest_relative_difference=max(relative))
-        if values and name in SAME_BITS and "train_cuda" in losses:
-            runs[name]["same_weights_as_train_cuda"] = (
-                read(raw / f"{name}.sha256") == read(raw / "train_cuda.sha256") != "")
+            runs[name].update(compared_with=other, first_relative_difference=relative[0], largest_relative_difference=max(relative))
+        twin = SAME_BITS.get(name)
+        if values and twin in losses:
+            runs[name].update(twin=twin, same_weights=read(raw / f"{name}.sha256") == read(raw / f"{twin}.sha256") != "")
     return runs
 
 
@@ -177,11 +183,11 @@ def training_lines(results):
     for name, run in results["training"].items():
         if run["steps"] == 0:
             continue
-        same = {True: "yes", False: "NO", None: ""}[run.get("same_weights_as_train_cuda")]
+        same = f"{'yes' if run['same_weights'] else 'NO'} ({run['twin']})" if "twin" in run else ""
         scientific = [f"{run[k]:.1e}" if k in run else "" for k in ("first_relative_difference", "largest_relative_difference")]
-        rows.append((name, run["steps"], number(run["first_loss"], 6), number(run["last_loss"], 6), *scientific, same))
+        rows.append((name, run["steps"], number(run["first_loss"], 6), number(run["last_loss"], 6), *scientific, run.get("compared_with", ""), same))
     return ["## Training runs", ""] + table(
-        ["run", "steps", "first loss", "last loss", "from the CPU's, first", "largest", "bits of train_cuda"], rows)
+        ["run", "steps", "first loss", "last loss", "difference of the first", "largest", "from", "the same weights"], rows)
 
 
 def kernel_lines(results):

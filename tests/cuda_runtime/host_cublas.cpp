@@ -3,7 +3,8 @@
 // refuse what the library would, products are loops in double precision on the executor's stream.
 //
 // As unkind as the library may be: it has no algorithm for some products with an epilogue, wants
-// workspace for some, and refuses addresses that are less aligned than it was promised.
+// workspace for some, and refuses addresses that are less aligned than it was promised, and vectors
+// of epilogues that are no multiples of 16 bytes, whatever it was told of them.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -294,7 +295,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
   const Values vector{description.vector, ld.type};
   const uint32_t epilogue = description.epilogue;
   if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_RELU &&
-      vector.data == nullptr) {
+      (vector.data == nullptr || !aligned(vector.data, 16))) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   reinterpret_cast<stemfabric::simt::Queue*>(stream)->push([=] {

@@ -171,11 +171,25 @@ class Report(unittest.TestCase):
         self.assertGreater(worst, 0)
         self.assertEqual(runs["train_cuda"]["largest_relative_difference"], worst)
         self.assertEqual(runs["train_cuda"]["first_relative_difference"], 0)
-        self.assertTrue(runs["train_cuda_again"]["same_weights_as_train_cuda"])
+        self.assertTrue(runs["train_cuda_again"]["same_weights"])
         shutil.copyfile(self.raw / "train_cpu.sha256", self.raw / "train_cuda_again.sha256")
         results, text = self.results()
-        self.assertFalse(results["training"]["train_cuda_again"]["same_weights_as_train_cuda"])
-        self.assertIn("| NO |", text)
+        self.assertFalse(results["training"]["train_cuda_again"]["same_weights"])
+        self.assertIn("| NO (train_cuda) |", text)
+
+    def test_runs_with_another_attention_are_not_compared_with_the_cpus(self):
+        for name, like in (("train_cuda_softmax", "train_cpu"), ("train_cuda_cudnn", "train_cuda"),
+                           ("train_cuda_cudnn_again", "train_cuda")):
+            for kind in ("jsonl", "sha256"):
+                shutil.copyfile(self.raw / f"{like}.{kind}", self.raw / f"{name}.{kind}")
+        results, text = self.results()
+        runs = results["training"]
+        self.assertNotIn("compared_with", runs["train_cuda_softmax"])
+        self.assertEqual(runs["train_cuda_cudnn"]["compared_with"], "train_cuda_softmax")
+        self.assertGreater(runs["train_cuda_cudnn"]["largest_relative_difference"], 0)
+        self.assertEqual((runs["train_cuda_cudnn_again"]["twin"], runs["train_cuda_cudnn_again"]["same_weights"]),
+                         ("train_cuda_cudnn", True))
+        self.assertIn("| yes (train_cuda_cudnn) |", text)
 
     def test_an_output_that_was_cut_off_gives_what_is_whole(self):
         whole = (self.raw / "kernels.out").read_text()

@@ -87,6 +87,27 @@ TEST_P(AttentionBf16Test, EverySimdLevel) {
   });
 }
 
+// Softmax by cuDNN where it is installed; our calls of it are tested on a stand-in
+// (tests/cuda_runtime).
+TEST(AttentionCudnn, FollowsTheFormula) {
+  if (test_context().is_cpu() || ops_are_emulated()) {
+    GTEST_SKIP() << "no GPU: cuDNN computes on one only";
+  }
+  for (const AttentionCase& c : attention_bf16_test_cases()) {
+    if (c.activation != AttentionActivation::kSoftmax || c.dropout > 0) {
+      continue;
+    }
+    const AttentionProblem p = problem_of(c);
+    for_each_simd_level([&] {
+      const testing::ScopedTrace trace(__FILE__, __LINE__, c.name);
+      AttentionRun run(p, {}, {}, DType::kBF16);
+      run.use_cudnn();
+      run.run_repeatably();
+      expect_attention(run, p, attention_oracle<double>(p));
+    });
+  }
+}
+
 // ---------------------------------------------------------------- stored cases
 
 class AttentionBf16GoldenTest : public testing::TestWithParam<std::pair<std::string, std::string>> {

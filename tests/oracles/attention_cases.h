@@ -147,6 +147,7 @@ inline std::vector<AttentionCase> attention_gpu_benchmark_cases() {
   const auto centered = AttentionActivation::kSuperpositionCentered;
   cases.push_back(model_attention_case(centered, 8, 1024, 32));
   cases.push_back(model_attention_case(centered, 8, 1024, 64));
+  cases.push_back(model_attention_case(AttentionActivation::kSoftmax, 8, 1024, 64));
   return cases;
 }
 

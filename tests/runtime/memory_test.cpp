@@ -116,6 +116,29 @@ TEST(Workspace, ReusesItsMemoryAndKeepsOuterBlocks) {
   EXPECT_EQ(tracking.statistics().allocations, before);
 }
 
+TEST(Workspace, HoldsWhatTheLargestCallNeeded) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  TrackingResource tracking(host_resource());
+  Workspace workspace(tracking);
+  const auto call = [&](std::initializer_list<int64_t> sizes) {
+    const WorkspaceScope outer(workspace);  // takes nothing itself
+    WorkspaceScope scope(workspace);
+    for (const int64_t size : sizes) {
+      scope.take<std::byte>(size);
+    }
+  };
+  call({90 * kMiB});
+  call({100 * kMiB, 1});  // a first block that is too small, then something small after a large one
+  EXPECT_LE(tracking.statistics().peak_bytes, (190 + 64) * kMiB);
+  call({1});
+  EXPECT_EQ(workspace.capacity(), static_cast<std::size_t>(100 * kMiB + 64));
+  const auto before = tracking.statistics().allocations;
+  const auto generation = workspace.generation();
+  call({1, 100 * kMiB});
+  EXPECT_EQ(tracking.statistics().allocations, before);
+  EXPECT_EQ(workspace.generation(), generation);
+}
+
 TEST(ThreadPool, RunsEveryTaskOnce) {
   for (int threads : {1, 2, 5}) {
     ThreadPool pool(threads);

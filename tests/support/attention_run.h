@@ -15,6 +15,8 @@ class AttentionRun {
   explicit AttentionRun(const AttentionProblem& problem, const DropoutConfig& dropout = {},
                         const Layout& layout = {}, DType dtype = DType::kF32);
 
+  void use_cudnn() { config_.cudnn = true; }  // in what follows, where it can
+
   void forward(const ExecutionContext& ctx);    // o, o2, u, stats
   void inference(const ExecutionContext& ctx);  // o alone
   void backward(const ExecutionContext& ctx);

@@ -2,6 +2,10 @@
 // is in float32, rounded to bf16 wherever the contract says that the op may round.
 #pragma once
 
+#include <cmath>
+#include <span>
+#include <vector>
+
 #include "tests/support/op_harness.h"
 
 namespace stemfabric::test {
@@ -26,5 +30,20 @@ inline double bf16_forward_bound(int64_t depth) {
 // The backward goes the way once more, and a parameter's gradient is a product of both ways'
 // values.
 inline double bf16_gradient_bound(int64_t depth) { return 3 * bf16_forward_bound(depth); }
+
+// How it is measured: root mean squares.
+inline double rms(std::span<const double> values) {
+  double sum = 0;
+  for (const double v : values) {
+    sum += v * v;
+  }
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+inline double rms_distance(std::vector<double> a, std::span<const double> b) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    a[i] -= b[i];
+  }
+  return rms(a);
+}
 
 }  // namespace stemfabric::test

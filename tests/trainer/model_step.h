@@ -249,7 +249,7 @@ inline StepLoss forward_backward(const ExecutionContext& ctx, Separator& model,
                                  const TestBatch& batch, const Separator::StepRandom& random = {},
                                  const std::vector<double>& count = {}) {
   const ConstTensorView prediction = run_forward(model, batch.inputs(), batch.mask(), true, random);
-  const StepLoss loss = run_loss(ctx, prediction, batch.loss, model.output_gradient(), count);
+  StepLoss loss = run_loss(ctx, prediction, batch.loss, model.output_gradient(), count);
   model.backward();
   return loss;
 }

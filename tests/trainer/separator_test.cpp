@@ -175,21 +175,6 @@ TEST_P(SeparatorVariant, GradientsAreThoseOfTheLoss) {
   }
 }
 
-double rms(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double v : values) {
-    sum += v * v;
-  }
-  return std::sqrt(sum / static_cast<double>(values.size()));
-}
-double rms_distance(const std::vector<double>& a, const std::vector<double>& b) {
-  std::vector<double> difference = a;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference[i] -= b[i];
-  }
-  return rms(difference);
-}
-
 // Against the float64 oracle, and not nearer than bf16 can be.
 TEST_P(SeparatorVariant, Bf16ForwardFollowsTheFormulas) {
   Problem p(config(), 2, DType::kBF16);

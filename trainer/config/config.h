@@ -272,6 +272,7 @@ struct TrainingConfig {
   int64_t threads = 0;
   std::string cuda_graph = "auto";
   std::string resident_data = "auto";
+  std::string cudnn = "auto";
   std::string init_from;
   int64_t max_non_finite_steps = 10;
   int64_t checkpoint_every_steps = 0;
@@ -326,6 +327,10 @@ struct TrainingConfig {
     v("resident_data", resident_data,
       "on a GPU, keep a data set of snapshots in its memory if that takes a quarter of what is "
       "free at most (auto), or copy each batch there (off)",
+      one_of({"auto", "off"}));
+    v("cudnn", cudnn,
+      "on a GPU in bf16, attention of activation 'softmax' without dropout by cuDNN where it is "
+      "installed and takes the sizes (auto), or by stemfabric's kernels (off)",
       one_of({"auto", "off"}));
     v("init_from", init_from,
       "weights (.safetensors) or run folder to start from; empty = drawn from the seed");

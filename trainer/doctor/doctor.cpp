@@ -17,6 +17,7 @@
 #include "runtime/collectives/nccl_functions.h"
 #include "runtime/core/check.h"
 #include "runtime/core/library_versions.h"
+#include "runtime/device/cudnn_graph.h"
 #include "runtime/device/device.h"
 #include "runtime/device/device_choice.h"
 #include "trainer/doctor/self_test.h"
@@ -107,6 +108,19 @@ Finding examine_nccl() {
   return {"nccl", FindingStatus::kNote, "not in this build",
           "only training on several GPUs needs it"};
 #endif
+}
+
+Finding examine_cudnn() {
+  try {
+    return {"cudnn", FindingStatus::kNote,
+            fmt::format("{}: softmax attention in bf16 on a GPU (docs/gpu.md); no release has run "
+                        "so on GPUs yet",
+                        cuda::cudnn_version()),
+            ""};
+  } catch (const DeviceError& error) {
+    return {"cudnn", FindingStatus::kNote, error.what(),
+            "only softmax attention in bf16 would use it"};
+  }
 }
 
 Finding examine_mpi() {
@@ -211,6 +225,7 @@ std::vector<Finding> examine_installation() {
       guarded("memory", examine_memory),
       guarded("cuda", examine_cuda),
       guarded("nccl", examine_nccl),
+      guarded("cudnn", examine_cudnn),
       guarded("mpi", examine_mpi),
       guarded("libraries", examine_libraries),
       guarded("open files", examine_open_files),

@@ -24,6 +24,7 @@ struct ActivationLimits {
   int64_t tokens = 1;
   bool training = false;          // plans memory for backward; inference shares much more
   DType precision = DType::kF32;  // or kBF16
+  bool cudnn = false;             // AttentionConfig::cudnn
 };
 
 // One attention branch. [M, …] with M = batch · tokens rows.

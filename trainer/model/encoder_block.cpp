@@ -31,7 +31,7 @@ AttentionConfig attention_config(const AttentionModelConfig& config) {
 }
 
 AttentionBranch::AttentionBranch(const ModelConfig& config, const ParameterBlocks& blocks,
-                                 int64_t block, const AttentionActivations& activations)
+                                 int64_t block, const AttentionActivations& activations, bool cudnn)
     : block_(block),
       dim_(config.dim),
       heads_(config.heads),
@@ -41,7 +41,9 @@ AttentionBranch::AttentionBranch(const ModelConfig& config, const ParameterBlock
       attention_(attention_config(config.attention)),
       activations_(activations),
       qkv_(fused_dense_parameters(blocks, fmt::format("blocks.{}.attn.qkv", block))),
-      output_(dense_parameters(blocks, fmt::format("blocks.{}.attn.o", block))) {}
+      output_(dense_parameters(blocks, fmt::format("blocks.{}.attn.o", block))) {
+  attention_.cudnn = cudnn;
+}
 
 TensorView AttentionBranch::heads(const ModelPass& pass, const TensorView& matrix, int part) const {
   const int64_t row = matrix.stride(0);

@@ -21,8 +21,9 @@ AttentionConfig attention_config(const AttentionModelConfig& config);
 
 class AttentionBranch {
  public:
+  // cudnn: AttentionConfig::cudnn.
   AttentionBranch(const ModelConfig& config, const ParameterBlocks& blocks, int64_t block,
-                  const AttentionActivations& activations);
+                  const AttentionActivations& activations, bool cudnn);
 
   TensorView forward(const ModelPass& pass, const ConstTensorView& input) const;
   void backward(const ModelPass& pass, const ConstTensorView& input,

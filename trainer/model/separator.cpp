@@ -109,7 +109,7 @@ void Separator::State::build_layers() {
   input = dense_parameters(blocks, "input");
   for (int64_t i = 0; i < config.depth; ++i) {
     const auto n = static_cast<std::size_t>(i);
-    attention.emplace_back(config, blocks, i, plan.attention[n]);
+    attention.emplace_back(config, blocks, i, plan.attention[n], limits.cudnn);
     feed_forward.emplace_back(config, blocks, i, plan.feed_forward[n]);
   }
   // Post-norm: ln1 of a block follows its attention. Pre-norm: ln1 precedes it, so that the norm

@@ -174,6 +174,7 @@ bool may_differ(const std::string& key) {
                                 "training.device",
                                 "training.cuda_graph",
                                 "training.resident_data",
+                                "training.cudnn",
                                 "training.init_from",
                                 "training.checkpoint_every_steps",
                                 "training.keep_checkpoints",

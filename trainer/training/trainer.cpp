@@ -87,7 +87,8 @@ Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan&
   return {.batch = plan.batch_size,
           .tokens = data.tokens(),
           .training = true,
-          .precision = precision_dtype(config.precision)};
+          .precision = precision_dtype(config.precision),
+          .cudnn = config.cudnn == "auto"};
 }
 
 std::unique_ptr<DeviceCollectives> join_devices(const TrainOptions& options, Collectives& ranks,

@@ -28,9 +28,10 @@ TEST(Doctor, ReportsEveryCheckAsTextAndAsJson) {
       EXPECT_NE(check.at("advice"), "") << name;
     }
   }
-  EXPECT_THAT(names, testing::IsSupersetOf({"cpu", "memory", "cuda", "nccl", "mpi", "libraries",
-                                            "open files", "current folder", "temporary folder",
-                                            "threads self-test", "linear self-test"}));
+  EXPECT_THAT(names,
+              testing::IsSupersetOf({"cpu", "memory", "cuda", "nccl", "cudnn", "mpi", "libraries",
+                                     "open files", "current folder", "temporary folder",
+                                     "threads self-test", "linear self-test"}));
 }
 
 TEST(Doctor, AnUnwritableTemporaryFolderIsAWarningWithAdvice) {

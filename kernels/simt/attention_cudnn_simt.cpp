@@ -1,0 +1,15 @@
+// The executor cannot run a library's kernels: attention is always by ours.
+#include "kernels/attention/attention_cudnn.h"
+
+namespace stemfabric::cuda {
+
+bool cudnn_attention_forward(const ExecutionContext& /*ctx*/,
+                             const AttentionForwardArgs& /*args*/) {
+  return false;
+}
+bool cudnn_attention_backward(const ExecutionContext& /*ctx*/,
+                              const AttentionBackwardArgs& /*args*/) {
+  return false;
+}
+
+}  // namespace stemfabric::cuda
