@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/core/check.h"
+
 namespace stemfabric {
 namespace {
 
@@ -44,6 +46,11 @@ void Workspace::release(Mark mark) {
   if (block_ == 0 && offset_ == 0 && blocks_.size() > 1) {
     blocks_.clear();
     ++generation_;
+    try {
+      blocks_.emplace_back(resource_, std::max(most_, kSmallestBlock), "op workspace");
+    } catch (const Error&) {
+      // Not here, at the end of a call: the next one asks again.
+    }
   }
 }
 
