@@ -1,7 +1,8 @@
 #include "kernels/attention/attention_cudnn.h"
 #if SF_HAVE_CUDNN
-#include <algorithm>
 #include <cmath>
+#include <map>
+#include <mutex>
 #include <set>
 
 #include "kernels/attention/attention_key_bias.h"
@@ -20,9 +21,6 @@ enum Id : int64_t { kQ = 1, kK, kV, kO, kStats, kScale, kBias };
 enum GradientId : int64_t { kDO = kBias + 1, kDQ, kDK, kDV, kOne, kDelta };
 
 constexpr std::size_t kMostScratch = std::size_t{1} << 30;
-// NVIDIA's own front end refuses attention by these for known errors.
-constexpr std::array kWrongVersions = {"9.10.0", "9.10.1"};
-
 void log_once(const std::string& text) {
   static std::mutex mutex;
   static auto* const logged = new std::set<std::string>;
@@ -32,23 +30,28 @@ void log_once(const std::string& text) {
   }
 }
 
-// Whether the library can be used in this process at all.
-bool usable() {
-  static const bool is_usable = [] {
+// The library on a device, if it can be used there at all.
+CudnnDevice* device_of(const ExecutionContext& ctx) {
+  static std::mutex mutex;
+  static auto* const devices = new std::map<int, CudnnDevice*>;
+  const std::lock_guard lock(mutex);
+  const auto [found, is_new] = devices->try_emplace(ctx.device().index, nullptr);
+  if (is_new) {
     try {
-      const std::string version = cudnn_version();
-      if (std::ranges::find(kWrongVersions, version) != kWrongVersions.end()) {
-        log_info("softmax attention by stemfabric's kernels: cuDNN {} has errors in its own",
-                 version);
-        return false;
-      }
-      return true;
+      found->second = &CudnnDevice::of(ctx.device());
     } catch (const DeviceError& error) {
       log_info("softmax attention by stemfabric's kernels: {}", error.what());
-      return false;
     }
-  }();
-  return is_usable;
+  }
+  return found->second;
+}
+
+// What NVIDIA's own front end refuses, or computes in another way, for errors of the
+// library: 9.10.0 and 9.10.1 altogether, and until 9.15.0 gradients of sequences that are no
+// multiples of 128.
+bool is_computed_wrongly(int64_t version, int64_t tokens, bool training) {
+  const bool backward = training && version <= 91500 && tokens % 128 != 0;
+  return version == 91000 || version == 91001 || backward;
 }
 
 using Strides = CudnnAttention::Strides;
@@ -151,6 +154,13 @@ const CudnnPlan* plan_of(CudnnDevice& device, const CudnnAttention& a, bool back
 
 // That of the forward pass, if cuDNN is to compute it; a training pass is, if both directions can.
 const CudnnPlan* forward_plan_of(CudnnDevice& device, const CudnnAttention& a, bool training) {
+  if (is_computed_wrongly(cudnn_version_number(), a.tokens, training)) {
+    log_once(
+        fmt::format("softmax attention of {} tokens by stemfabric's kernels: cuDNN {} is known to "
+                    "compute it wrongly",
+                    a.tokens, cudnn_version()));
+    return nullptr;
+  }
   const CudnnPlan* plan = plan_of(device, a, false);
   return plan != nullptr && training && plan_of(device, a, true) == nullptr ? nullptr : plan;
 }
@@ -245,12 +255,12 @@ std::unique_ptr<CudnnPlan> cudnn_attention_backward_plan(CudnnDevice& device,
 }
 
 bool cudnn_attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args) {
-  if (!asked_for(args) || !usable()) {
+  CudnnDevice* device = asked_for(args) ? device_of(ctx) : nullptr;
+  if (device == nullptr) {
     return false;
   }
-  CudnnDevice& device = CudnnDevice::of(ctx.device());
   const CudnnAttention a = attention_of(args);
-  const CudnnPlan* plan = forward_plan_of(device, a, static_cast<bool>(args.stats));
+  const CudnnPlan* plan = forward_plan_of(*device, a, static_cast<bool>(args.stats));
   if (plan == nullptr) {
     return false;
   }
@@ -267,12 +277,12 @@ bool cudnn_attention_forward(const ExecutionContext& ctx, const AttentionForward
 }
 
 bool cudnn_attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
-  if (!asked_for(args) || !usable()) {
+  CudnnDevice* device = asked_for(args) ? device_of(ctx) : nullptr;
+  if (device == nullptr) {
     return false;
   }
-  CudnnDevice& device = CudnnDevice::of(ctx.device());
   CudnnAttention a = attention_of(args);
-  if (forward_plan_of(device, a, true) == nullptr) {
+  if (forward_plan_of(*device, a, true) == nullptr) {
     return false;
   }
   a.d_o = strides_of(args.d_o);
@@ -280,7 +290,7 @@ bool cudnn_attention_backward(const ExecutionContext& ctx, const AttentionBackwa
   a.dk = strides_of(args.dk);
   a.dv = strides_of(args.dv);
   const bool fit = aligned(args.d_o) && aligned(args.dq) && aligned(args.dk) && aligned(args.dv);
-  const CudnnPlan* plan = fit ? plan_of(device, a, true) : nullptr;
+  const CudnnPlan* plan = fit ? plan_of(*device, a, true) : nullptr;
   if (plan == nullptr) {
     throw DeviceError(
         "attention_backward: cuDNN computed the forward pass but takes no gradients with these "

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "runtime/core/check.h"
+#include "runtime/device/cuda_library.h"
 #include "runtime/device/library_handles.h"
 
 namespace stemfabric::cuda {
@@ -164,6 +165,7 @@ bool try_matmul(const ExecutionContext& ctx, const MatmulArgs& args, cublasLtEpi
       args.b.data, description.first(), args.a.data, description.second(), &beta, args.c,
       description.result(), args.c, description.result(), &algorithm, workspace,
       choice.workspace_bytes, static_cast<cudaStream_t>(ctx.stream().native())));
+  library_work_queued(ctx.stream(), "cuBLASLt product");
   return true;
 }
 

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <string>
 
+#include "runtime/device/stream.h"
+
 namespace stemfabric::cuda {
 
 struct OpenedLibrary {
@@ -12,6 +14,11 @@ struct OpenedLibrary {
 };
 // As the system finds it (LD_LIBRARY_PATH, /etc/ld.so.cache), then where toolkits put it.
 OpenedLibrary open_library(const std::string& name);
+
+// To be called after a library put kernels on a stream: faults that show later name `work`, a
+// literal such as "cuBLASLt product". With STEMFABRIC_SYNC_LAUNCHES=1 waits for them; then a
+// DeviceError that names the right one.
+void library_work_queued(const Stream& stream, const char* work);
 
 // One that is loaded when its first function is looked for.
 class LazyLibrary {

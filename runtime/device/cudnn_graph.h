@@ -33,6 +33,7 @@ class CudnnDevice;
 
 // "9.19.0" of the library; loads it. DeviceError that says what to do if it is missing.
 std::string cudnn_version();
+int64_t cudnn_version_number();  // 91900 of it
 
 // One descriptor of the library's; given back when it ends.
 class CudnnDescriptor {

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "runtime/core/check.h"
+#include "runtime/device/cuda_library.h"
 #include "runtime/device/device_cuda.h"
 
 namespace stemfabric::cuda {
@@ -118,8 +119,10 @@ std::vector<CudnnDescriptor> choices(const CudnnDevice& device, const CudnnDescr
 
 }  // namespace
 
+int64_t cudnn_version_number() { return static_cast<int64_t>(cudnnGetVersion()); }
+
 std::string cudnn_version() {
-  const std::size_t version = cudnnGetVersion();
+  const int64_t version = cudnn_version_number();
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
@@ -361,6 +364,7 @@ void CudnnPlan::run(const Stream& stream,
   const std::lock_guard lock(device_.mutex());
   SF_CUDNN_CHECK(cudnnSetStream(handle, static_cast<cudaStream_t>(stream.native())));
   SF_CUDNN_CHECK(cudnnBackendExecute(handle, descriptor_of(plan_), descriptor_of(pack)));
+  library_work_queued(stream, "cuDNN graph");
 }
 
 }  // namespace stemfabric::cuda

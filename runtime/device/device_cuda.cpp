@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "runtime/core/check.h"
+#include "runtime/device/cuda_library.h"
 #include "runtime/device/stream.h"
 
 namespace stemfabric::cuda {
@@ -257,9 +258,13 @@ void launch(const Stream& stream, const char* name, const void* kernel,
       cudaLaunchKernel(kernel, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]),
                        arguments, dynamic_shared_bytes, native),
       name, stream);
-  g_last_kernel = name;
+  library_work_queued(stream, name);
+}
+
+void library_work_queued(const Stream& stream, const char* work) {
+  g_last_kernel = work;
   if (launches_wait()) {
-    check_launch(cudaStreamSynchronize(native), name, stream);
+    check_launch(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.native())), work, stream);
   }
 }
 

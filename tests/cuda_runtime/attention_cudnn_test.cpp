@@ -2,6 +2,7 @@
 // the graph it is given (host_cudnn.cpp), against the same oracle as our kernels.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <ostream>
 #include <string>
 
@@ -192,6 +193,37 @@ TEST_F(AttentionCudnnRefusals, SizesThatTheLibraryHasNoEngineFor) {
 }
 TEST_F(AttentionCudnnRefusals, PlansThatWantTooMuchScratchMemory) {
   expect_ours(softmax_problem(1, 20, 1, HostCudnn::kGreedyDim));
+}
+
+TEST_F(AttentionCudnnRefusals, WhatAVersionComputesWrongly) {
+  struct Restore {
+    ~Restore() { host_cudnn().version = HostCudnn().version; }
+  } const restore;
+  host_cudnn().version = 91001;
+  expect_ours(softmax_problem(1, 128, 1, 16));
+  host_cudnn().version = 91500;
+  expect_ours(softmax_problem(1, 100, 1, 16));
+  AttentionRun whole(softmax_problem(1, 128, 1, 16), {}, {}, DType::kBF16);
+  whole.use_cudnn();
+  EXPECT_EQ(executions_of_run(whole), 2);
+  AttentionRun inference(softmax_problem(1, 100, 1, 16), {}, {}, DType::kBF16);
+  inference.use_cudnn();
+  EXPECT_EQ(executions([&] { inference.inference(test_context()); }), 1);
+}
+
+// In a process of its own: the library starts once in a process.
+TEST(AttentionCudnnDeathTest, ALibraryThatDoesNotStartIsLeftAlone) {
+  const auto try_it = [] {
+    const Aligned aligned;
+    host_cudnn().starts = false;
+    const AttentionProblem p = softmax_problem(1, 20, 1, 16);
+    AttentionRun run(p, {}, {}, DType::kBF16);
+    run.use_cudnn();
+    EXPECT_EQ(executions_of_run(run), 0);
+    expect_attention(run, p, attention_oracle<double>(p));
+    std::exit(testing::Test::HasFailure() ? 1 : 0);
+  };
+  EXPECT_EXIT(try_it(), testing::ExitedWithCode(0), "");
 }
 
 // The forward pass is the library's by then: ours cannot go on from what it saved.

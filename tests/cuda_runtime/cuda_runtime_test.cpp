@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "runtime/core/check.h"
+#include "runtime/device/cuda_library.h"
 #include "runtime/device/device_choice.h"
 #include "runtime/device/device_cuda.h"
 #include "runtime/device/execution_context.h"
@@ -132,6 +133,27 @@ TEST_F(CudaRuntime, WithWaitingLaunchesTheFaultyKernelItselfIsNamed) {
   EXPECT_THAT(error_of<DeviceError>([&] { launch("guilty_kernel", &kernel); }),
               AllOf(HasSubstr("guilty_kernel"), HasSubstr("illegal memory access"),
                     testing::Not(HasSubstr("STEMFABRIC_SYNC_LAUNCHES"))));
+}
+
+// What a library launches goes by no launch of ours.
+TEST_F(CudaRuntime, AFaultOfALibrarysKernelNamesTheLibrary) {
+  static const char kernel = 0;
+  host_cuda().faulty_kernel = &kernel;
+  const auto product = [&] {
+    ASSERT_EQ(cudaLaunchKernel(&kernel, dim3(1), dim3(1), nullptr, 0,
+                               static_cast<cudaStream_t>(stream_->native())),
+              cudaSuccess);
+    cuda::library_work_queued(*stream_, "cuBLASLt product");
+  };
+  launch("innocent_kernel", "k");
+  product();
+  EXPECT_THAT(error_of<DeviceError>([&] { stream_->synchronize(); }),
+              AllOf(HasSubstr("illegal memory access"), HasSubstr("cuBLASLt product")));
+  test::reset_host_cuda();
+  host_cuda().faulty_kernel = &kernel;
+  ASSERT_EQ(::setenv("STEMFABRIC_SYNC_LAUNCHES", "1", 1), 0);
+  launch("innocent_kernel", "k");
+  EXPECT_THAT(error_of<DeviceError>(product), HasSubstr("cuBLASLt product"));
 }
 
 TEST_F(CudaRuntime, StreamsWorkInOrderAndWaitForEachOther) {

@@ -386,7 +386,9 @@ stemfabric::test::HostCudnn& stemfabric::test::host_cudnn() {
 
 extern "C" {
 
-std::size_t cudnnGetVersion() { return 91900; }
+std::size_t cudnnGetVersion() {
+  return static_cast<std::size_t>(stemfabric::test::host_cudnn().version);
+}
 const char* cudnnGetErrorString(cudnnStatus_t status) {
   return status == CUDNN_STATUS_NOT_SUPPORTED ? "CUDNN_STATUS_NOT_SUPPORTED" : "CUDNN_STATUS_OTHER";
 }
@@ -396,7 +398,8 @@ void cudnnGetLastErrorString(char* message, std::size_t size) {
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
   static int the_library = 0;
   *handle = reinterpret_cast<cudnnHandle_t>(&the_library);
-  return CUDNN_STATUS_SUCCESS;
+  return stemfabric::test::host_cudnn().starts ? CUDNN_STATUS_SUCCESS
+                                               : CUDNN_STATUS_NOT_INITIALIZED;
 }
 cudnnStatus_t cudnnDestroy(cudnnHandle_t /*handle*/) { return CUDNN_STATUS_SUCCESS; }
 cudnnStatus_t cudnnSetStream(cudnnHandle_t /*handle*/, cudaStream_t stream) {

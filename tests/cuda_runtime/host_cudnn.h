@@ -6,6 +6,8 @@
 namespace stemfabric::test {
 
 struct HostCudnn {
+  int64_t version = 91900;
+  bool starts = true;      // cudnnCreate
   int64_t plans = 0;       // made
   int64_t executions = 0;  // of plans
   // Head dimensions that it has no engine for, and for which its engine wants 2 GiB.

@@ -93,6 +93,7 @@ TEST(AttentionCudnn, FollowsTheFormula) {
   if (test_context().is_cpu() || ops_are_emulated()) {
     GTEST_SKIP() << "no GPU: cuDNN computes on one only";
   }
+  int by_cudnn = 0;
   for (const AttentionCase& c : attention_bf16_test_cases()) {
     if (c.activation != AttentionActivation::kSoftmax || c.dropout > 0) {
       continue;
@@ -104,7 +105,11 @@ TEST(AttentionCudnn, FollowsTheFormula) {
       run.use_cudnn();
       run.run_repeatably();
       expect_attention(run, p, attention_oracle<double>(p));
+      by_cudnn += std::isnan(run.o2.get(0)) ? 1 : 0;  // which leaves it as it was
     });
+  }
+  if (by_cudnn == 0) {
+    GTEST_SKIP() << "no GPU with cuDNN: all was computed by stemfabric's kernels";
   }
 }
 
