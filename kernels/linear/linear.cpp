@@ -4,6 +4,7 @@
 #include "kernels/common/element.h"
 #include "kernels/linear/linear_cpu.h"
 #include "kernels/linear/linear_cuda.h"
+#include "kernels/linear/linear_layers.h"
 
 namespace stemfabric {
 namespace {
@@ -32,10 +33,26 @@ DType result_dtype(const ConstTensorView& result, DType factors) {
   return factors == DType::kBF16 ? activation_dtype(result) : DType::kF32;
 }
 
-}  // namespace
+// Calls check(args) with the one layer, or, if both factors say so (the first of `others` is the
+// second), with the first of several, whose tensors have to agree on how many there are.
+template <typename Args, typename Check>
+void check_layers(const char* op, const Args& args, const ConstTensorView& factor,
+                  std::initializer_list<ConstTensorView> others, Check&& check) {
+  if (factor.rank() != 3 || others.begin()->rank() != 3) {
+    check(args);
+    return;
+  }
+  for (const ConstTensorView& other : others) {
+    SF_CHECK(!other || (other.rank() >= 2 && other.dim(0) == factor.dim(0)),
+             "{}: a tensor of shape {} beside {} layers", op, other.shape().to_string(),
+             factor.dim(0));
+  }
+  if (factor.dim(0) > 0) {
+    check(layer_of(args, 0));
+  }
+}
 
-void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
-  const char* op = "linear_forward";
+void check_forward(const char* op, const LinearForwardArgs& args) {
   const DType dtype = activation_dtype(args.x);
   check_tensor(op, "x", args.x, dtype, {-1, -1});
   check_tensor(op, "kernel", args.kernel, dtype, {args.x.dim(1), -1});
@@ -54,11 +71,9 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
   if (args.pre_activation) {
     check_matrix(op, "pre_activation", args.pre_activation, result, m, n);
   }
-  SF_DISPATCH(ctx, linear_forward, args);
 }
 
-void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
-  const char* op = "linear_backward_input";
+void check_backward_input(const char* op, const LinearBackwardInputArgs& args) {
   const DType dtype = activation_dtype(args.dy);
   check_tensor(op, "dy", args.dy, dtype, {-1, -1});
   check_tensor(op, "kernel", args.kernel, dtype, {-1, args.dy.dim(1)});
@@ -73,11 +88,9 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
     check_matrix(op, "saved", args.saved, result, m, k);
     SF_CHECK(!args.accumulate, "{}: input_activation does not go with accumulate", op);
   }
-  SF_DISPATCH(ctx, linear_backward_input, args);
 }
 
-void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
-  const char* op = "linear_backward_kernel";
+void check_backward_kernel(const char* op, const LinearBackwardKernelArgs& args) {
   const DType dtype = activation_dtype(args.x);
   check_tensor(op, "x", args.x, dtype, {-1, -1});
   check_tensor(op, "dy", args.dy, dtype, {args.x.dim(0), -1});
@@ -88,6 +101,29 @@ void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKer
   check_matrix(op, "dy", args.dy, dtype, m, n);
   check_matrix(op, "dkernel", args.dkernel, DType::kF32, k, n);
   check_optional_vector(op, "dbias", args.dbias, DType::kF32, n);
+}
+
+}  // namespace
+
+void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  constexpr const char* kOp = "linear_forward";
+  check_layers(kOp, args, args.x,
+               {args.kernel, args.bias, args.row_bias, args.y, args.pre_activation},
+               [&](const LinearForwardArgs& one) { check_forward(kOp, one); });
+  SF_DISPATCH(ctx, linear_forward, args);
+}
+
+void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+  constexpr const char* kOp = "linear_backward_input";
+  check_layers(kOp, args, args.dy, {args.kernel, args.dx, args.saved},
+               [&](const LinearBackwardInputArgs& one) { check_backward_input(kOp, one); });
+  SF_DISPATCH(ctx, linear_backward_input, args);
+}
+
+void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
+  constexpr const char* kOp = "linear_backward_kernel";
+  check_layers(kOp, args, args.x, {args.dy, args.dkernel, args.dbias},
+               [&](const LinearBackwardKernelArgs& one) { check_backward_kernel(kOp, one); });
   SF_DISPATCH(ctx, linear_backward_kernel, args);
 }
 

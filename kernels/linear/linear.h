@@ -22,6 +22,10 @@
 // its own adds a bias or takes an activation (docs/precision.md), so is what that step reads.
 // Deterministic: the same bits for any number of threads.
 // Saved for backward: the output for kRelu, the pre-activation for kReluQuantum.
+//
+// Several layers of the same sizes in one call: every tensor that is given has a first dimension S
+// more ([S, M, K], [S, K, N], [S, N], …), of any stride. The same as S calls, on a GPU as one
+// batched product.
 #pragma once
 
 #include "kernels/activation/activation.h"

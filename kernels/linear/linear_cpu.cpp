@@ -2,6 +2,7 @@
 
 #include "kernels/common/widened.h"
 #include "kernels/linear/gemm.h"
+#include "kernels/linear/linear_layers.h"
 
 namespace stemfabric::cpu {
 namespace {
@@ -10,9 +11,25 @@ GemmOperand operand(const ConstTensorView& view, bool transposed = false) {
   return {view.as<float>(), view.stride(0), transposed};
 }
 
+// Whether the call was of several layers; then each of them was computed.
+template <typename Args>
+bool each_layer(const ExecutionContext& ctx, const Args& args, const ConstTensorView& factor,
+                void (*op)(const ExecutionContext&, const Args&)) {
+  if (factor.rank() != 3) {
+    return false;
+  }
+  for (int64_t layer = 0; layer < factor.dim(0); ++layer) {
+    op(ctx, layer_of(args, layer));
+  }
+  return true;
+}
+
 }  // namespace
 
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  if (each_layer(ctx, args, args.x, linear_forward)) {
+    return;
+  }
   if (args.x.dtype() == DType::kBF16) {
     return in_float32(ctx, args, linear_forward, [](Widened& f32, auto& a) {
       f32.input(a.x);
@@ -48,6 +65,9 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
 }
 
 void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
+  if (each_layer(ctx, args, args.dy, linear_backward_input)) {
+    return;
+  }
   if (args.dy.dtype() == DType::kBF16) {
     return in_float32(ctx, args, linear_backward_input, [](Widened& f32, auto& a) {
       f32.input(a.dy);
@@ -74,6 +94,9 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
 }
 
 void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
+  if (each_layer(ctx, args, args.x, linear_backward_kernel)) {
+    return;
+  }
   if (args.x.dtype() == DType::kBF16) {
     return in_float32(ctx, args, linear_backward_kernel, [](Widened& f32, auto& a) {
       f32.input(a.x);

@@ -16,6 +16,7 @@
 #include "kernels/common/launch.cuh"
 #include "kernels/common/vector.cuh"
 #include "kernels/linear/linear_cuda.h"
+#include "kernels/linear/linear_layers.h"
 #include "kernels/linear/matmul_cuda.h"
 #include "kernels/reduction/reduction.h"
 
@@ -26,6 +27,7 @@ constexpr int kColumnThreads = 32;
 constexpr int kRowThreads = 8;
 constexpr int kThreads = kColumnThreads * kRowThreads;
 constexpr int64_t kMaxRowBlocks = 4096;
+constexpr int64_t kSumAlignment = 16;  // elements, of each layer's bias gradient
 
 // v = in + bias[n] + row_bias[m mod period];  pre = v;  y = act(v). Absent parts are null; without
 // `in` it counts as 0. `in` may be y or pre.
@@ -42,6 +44,17 @@ struct Epilogue {
   int64_t y_stride = 0;
   int64_t rows = 0, columns = 0;
   QuantumCoefficients quantum;
+  // How far the next layer's tensors lie; blocks of one layer have one blockIdx.z.
+  int64_t layers = 1;
+  int64_t in_step = 0, bias_step = 0, row_bias_step = 0, pre_step = 0, y_step = 0;
+
+  __device__ void to_layer(int64_t layer) {
+    in += layer * in_step;
+    bias += layer * bias_step;
+    row_bias += layer * row_bias_step;
+    pre += layer * pre_step;
+    y += layer * y_step;
+  }
 };
 
 // dx = act'(saved) · dx; 0 instead of dx if it holds no product.
@@ -54,6 +67,13 @@ struct Gate {
   bool has_product = true;
   int64_t rows = 0, columns = 0;
   QuantumCoefficients quantum;
+  int64_t layers = 1;
+  int64_t saved_step = 0, dx_step = 0;
+
+  __device__ void to_layer(int64_t layer) {
+    saved += layer * saved_step;
+    dx += layer * dx_step;
+  }
 };
 
 template <typename T, int kWidth, Activation kActivation>
@@ -62,6 +82,7 @@ __global__ void __launch_bounds__(kThreads) linear_epilogue_kernel(Epilogue<T> e
   if (column >= e.columns) {
     return;
   }
+  e.to_layer(blockIdx.z);
   FloatVector<kWidth> bias{};
   if (e.bias != nullptr) {
     bias = load_vector<kWidth>(e.bias + column);
@@ -96,6 +117,7 @@ __global__ void __launch_bounds__(kThreads) linear_gate_kernel(Gate<T> g) {
   if (column >= g.columns) {
     return;
   }
+  g.to_layer(blockIdx.z);
   const int64_t step = int64_t{gridDim.y} * kRowThreads;
   for (int64_t row = int64_t{blockIdx.y} * kRowThreads + threadIdx.y; row < g.rows; row += step) {
     const auto saved = load_vector<kWidth>(g.saved + row * g.saved_stride + column);
@@ -117,14 +139,15 @@ void launch_rows(const ExecutionContext& ctx, const char* name, Kernel kernel,
   launch(ctx,
          {.kernel = name,
           .grid = {grid_size(ceil_div(arguments.columns, int64_t{width} * kColumnThreads)),
-                   grid_size(row_blocks)},
+                   grid_size(row_blocks), grid_size(arguments.layers)},
           .block = {kColumnThreads, kRowThreads}},
          kernel, arguments);
 }
 
 template <typename T>
 void run_epilogue(const ExecutionContext& ctx, const Epilogue<T>& e, Activation activation) {
-  const int64_t sizes = e.columns | e.in_stride | e.row_bias_stride | e.pre_stride | e.y_stride;
+  const int64_t sizes = e.columns | e.in_stride | e.row_bias_stride | e.pre_stride | e.y_stride |
+                        e.in_step | e.bias_step | e.row_bias_step | e.pre_step | e.y_step;
   const bool vectors = sizes % 4 == 0 && aligned_for<4>(e.in, e.bias, e.row_bias, e.pre, e.y);
   const auto run = [&]<Activation kActivation>() {
     if (vectors) {
@@ -145,7 +168,7 @@ void run_epilogue(const ExecutionContext& ctx, const Epilogue<T>& e, Activation 
 
 template <typename T>
 void run_gate(const ExecutionContext& ctx, const Gate<T>& g, Activation activation) {
-  const int64_t sizes = g.columns | g.saved_stride | g.dx_stride;
+  const int64_t sizes = g.columns | g.saved_stride | g.dx_stride | g.saved_step | g.dx_step;
   const bool vectors = sizes % 4 == 0 && aligned_for<4>(g.saved, g.dx);
   const auto run = [&]<Activation kActivation>() {
     if (vectors) {
@@ -161,17 +184,20 @@ void run_gate(const ExecutionContext& ctx, const Gate<T>& g, Activation activati
   }
 }
 
+// A matrix, or those of several layers.
 MatmulOperand operand(const ConstTensorView& view, bool transposed = false) {
-  return {view.data(), view.stride(0), transposed};
+  return {view.data(), view.stride(-2), transposed, layer_stride(view, view.rank() == 3)};
 }
 
 // T: the element type of y and what is added to it.
 template <typename T>
 void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
-  const int64_t m = args.x.dim(0);
-  const int64_t k = args.x.dim(1);
-  const int64_t n = args.kernel.dim(1);
-  if (m == 0 || n == 0) {
+  const int64_t m = args.x.dim(-2);
+  const int64_t k = args.x.dim(-1);
+  const int64_t n = args.kernel.dim(-1);
+  const int64_t layers = layer_count(args.x);
+  const bool several = args.x.rank() == 3;
+  if (m == 0 || n == 0 || layers == 0) {
     return;
   }
   // Into the pre-activation if it is wanted, so that the epilogue writes it only to add positions.
@@ -180,7 +206,8 @@ void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   const bool bias = args.bias && !args.row_bias;
   bool fused = false;
   if (k > 0) {
-    fused = matmul(ctx, {.m = m,
+    fused = matmul(ctx, {.batch = layers,
+                         .m = m,
                          .n = n,
                          .k = k,
                          .dtype = args.x.dtype(),
@@ -188,9 +215,11 @@ void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
                          .b = operand(args.kernel),
                          .c_dtype = product.dtype(),
                          .c = product.data(),
-                         .c_stride = product.stride(0),
+                         .c_stride = product.stride(-2),
+                         .c_step = layer_stride(product, several),
                          .bias = bias ? args.bias.data() : nullptr,
-                         .relu = relu});
+                         .relu = relu,
+                         .vector_step = layer_stride(args.bias, several)});
   }
   const bool add_bias = args.bias && !(fused && bias);
   const bool add = add_bias || args.row_bias || k == 0;
@@ -198,22 +227,32 @@ void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   if (!add && !activate && !args.pre_activation) {
     return;
   }
-  Epilogue<T> e{.in = k > 0 ? product.as<T>() : nullptr,
-                .in_stride = product.stride(0),
-                .bias = add_bias ? args.bias.as<T>() : nullptr,
-                .y = args.y.as<T>(),
-                .y_stride = args.y.stride(0),
+  Epilogue<T> e{.y = args.y.as<T>(),
+                .y_stride = args.y.stride(-2),
                 .rows = m,
                 .columns = n,
-                .quantum = args.quantum};
+                .quantum = args.quantum,
+                .layers = layers,
+                .y_step = layer_stride(args.y, several)};
+  if (k > 0) {
+    e.in = product.as<T>();
+    e.in_stride = product.stride(-2);
+    e.in_step = layer_stride(product, several);
+  }
+  if (add_bias) {
+    e.bias = args.bias.as<T>();
+    e.bias_step = layer_stride(args.bias, several);
+  }
   if (args.row_bias) {
     e.row_bias = args.row_bias.as<T>();
-    e.row_bias_stride = args.row_bias.stride(0);
-    e.row_bias_period = args.row_bias.dim(0);
+    e.row_bias_stride = args.row_bias.stride(-2);
+    e.row_bias_period = args.row_bias.dim(-2);
+    e.row_bias_step = layer_stride(args.row_bias, several);
   }
   if (args.pre_activation && add) {
     e.pre = args.pre_activation.as<T>();
-    e.pre_stride = args.pre_activation.stride(0);
+    e.pre_stride = args.pre_activation.stride(-2);
+    e.pre_step = layer_stride(args.pre_activation, several);
   }
   run_epilogue(ctx, e, args.activation);
 }
@@ -221,14 +260,18 @@ void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
 // T: the element type of dx.
 template <typename T>
 void backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
-  const int64_t m = args.dy.dim(0);
-  const int64_t n = args.dy.dim(1);
-  const int64_t k = args.kernel.dim(0);
-  if (m == 0 || k == 0) {
+  const int64_t m = args.dy.dim(-2);
+  const int64_t n = args.dy.dim(-1);
+  const int64_t k = args.kernel.dim(-2);
+  const int64_t layers = layer_count(args.dy);
+  const bool several = args.dy.rank() == 3;
+  if (m == 0 || k == 0 || layers == 0) {
     return;
   }
+  const int64_t dx_step = layer_stride(args.dx, several);
   if (n > 0) {
-    matmul(ctx, {.m = m,
+    matmul(ctx, {.batch = layers,
+                 .m = m,
                  .n = k,
                  .k = n,
                  .dtype = args.dy.dtype(),
@@ -236,23 +279,32 @@ void backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& 
                  .b = operand(args.kernel, true),
                  .c_dtype = args.dx.dtype(),
                  .c = args.dx.data(),
-                 .c_stride = args.dx.stride(0),
+                 .c_stride = args.dx.stride(-2),
+                 .c_step = dx_step,
                  .accumulate = args.accumulate});
   }
   if (args.input_activation != Activation::kNone) {
     run_gate<T>(ctx,
                 {.saved = args.saved.as<T>(),
-                 .saved_stride = args.saved.stride(0),
+                 .saved_stride = args.saved.stride(-2),
                  .dx = args.dx.as<T>(),
-                 .dx_stride = args.dx.stride(0),
+                 .dx_stride = args.dx.stride(-2),
                  .has_product = n > 0,
                  .rows = m,
                  .columns = k,
-                 .quantum = args.quantum},
+                 .quantum = args.quantum,
+                 .layers = layers,
+                 .saved_step = layer_stride(args.saved, several),
+                 .dx_step = dx_step},
                 args.input_activation);
   } else if (n == 0 && !args.accumulate) {
     run_epilogue<T>(ctx,
-                    {.y = args.dx.as<T>(), .y_stride = args.dx.stride(0), .rows = m, .columns = k},
+                    {.y = args.dx.as<T>(),
+                     .y_stride = args.dx.stride(-2),
+                     .rows = m,
+                     .columns = k,
+                     .layers = layers,
+                     .y_step = dx_step},
                     Activation::kNone);
   }
 }
@@ -268,41 +320,55 @@ void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInpu
 }
 
 void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKernelArgs& args) {
-  const int64_t m = args.x.dim(0);
-  const int64_t k = args.x.dim(1);
-  const int64_t n = args.dy.dim(1);
-  if (m == 0 || n == 0) {
+  const int64_t m = args.x.dim(-2);
+  const int64_t k = args.x.dim(-1);
+  const int64_t n = args.dy.dim(-1);
+  const int64_t layers = layer_count(args.x);
+  const bool several = args.x.rank() == 3;
+  if (m == 0 || n == 0 || layers == 0) {
     return;
   }
   WorkspaceScope scope(ctx.workspace());
   // The library's sum replaces what is there, the contract's is added.
-  float* sum = args.dbias && k > 0 ? scope.take<float>(n) : nullptr;
+  const int64_t sum_step = ceil_div(n, kSumAlignment) * kSumAlignment;
+  float* sum = args.dbias && k > 0 ? scope.take<float>(layers * sum_step) : nullptr;
   bool fused = false;
   if (k > 0) {
-    fused = matmul(ctx, {.m = k,
+    fused = matmul(ctx, {.batch = layers,
+                         .m = k,
                          .n = n,
                          .k = m,
                          .dtype = args.x.dtype(),
                          .a = operand(args.x, true),
                          .b = operand(args.dy),
                          .c = args.dkernel.data(),
-                         .c_stride = args.dkernel.stride(0),
+                         .c_stride = args.dkernel.stride(-2),
+                         .c_step = layer_stride(args.dkernel, several),
                          .accumulate = true,
-                         .b_column_sum = sum});
+                         .b_column_sum = sum,
+                         .vector_step = sum_step});
   }
   if (!args.dbias) {
     return;
   }
   if (fused) {
+    const int64_t dbias_step = layer_stride(args.dbias, several);
     run_epilogue<float>(ctx,
                         {.in = args.dbias.as<float>(),
                          .bias = sum,
                          .y = args.dbias.as<float>(),
                          .rows = 1,
-                         .columns = n},
+                         .columns = n,
+                         .layers = layers,
+                         .in_step = dbias_step,
+                         .bias_step = sum_step,
+                         .y_step = dbias_step},
                         Activation::kNone);
-  } else {
-    column_sum(ctx, {.x = args.dy, .out = args.dbias.reshape({1, n})});
+    return;
+  }
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const LinearBackwardKernelArgs one = several ? layer_of(args, layer) : args;
+    column_sum(ctx, {.x = one.dy, .out = one.dbias.reshape({1, n})});
   }
 }
 

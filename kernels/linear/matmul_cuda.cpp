@@ -24,9 +24,11 @@ static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(MatmulChoice::algorithm));
 // What NVIDIA advises for Hopper; other chips need less. Taken from the workspace as needed.
 constexpr std::size_t kMaxWorkspaceBytes = std::size_t{32} << 20;
 
-uint32_t alignment_of(const void* pointer) {
+// Of an address and those a step of bytes further on.
+uint32_t alignment_of(const void* pointer, int64_t step) {
   constexpr uint64_t kMost = 256;  // the library asks for no more
-  const auto address = reinterpret_cast<std::uintptr_t>(pointer) | kMost;
+  const auto address =
+      reinterpret_cast<std::uintptr_t>(pointer) | static_cast<uint64_t>(step) | kMost;
   return static_cast<uint32_t>(address & (~address + 1));
 }
 
@@ -37,6 +39,12 @@ constexpr uint32_t kVectorAlignment = 16;
 
 const void* vector_of(const MatmulArgs& args) {
   return args.b_column_sum != nullptr ? args.b_column_sum : args.bias;
+}
+
+uint32_t vector_alignment(const MatmulArgs& args) {
+  const std::size_t bytes =
+      args.b_column_sum != nullptr ? sizeof *args.b_column_sum : dtype_size(args.c_dtype);
+  return alignment_of(vector_of(args), args.vector_step * static_cast<int64_t>(bytes));
 }
 
 cublasLtEpilogue_t epilogue_of(const MatmulArgs& args) {
@@ -61,10 +69,14 @@ class Description {
     const void* vector = vector_of(args);
     if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && vector != nullptr) {
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
+      if (args.batch > 1) {
+        set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, args.vector_step);
+      }
     }
-    layout(first_, args.b, args.dtype, args.k, args.n);
-    layout(second_, args.a, args.dtype, args.m, args.k);
-    layout(result_, {args.c, args.c_stride, false}, args.c_dtype, args.m, args.n);
+    layout(first_, args.b, args.dtype, args.k, args.n, args.batch);
+    layout(second_, args.a, args.dtype, args.m, args.k, args.batch);
+    layout(result_, {args.c, args.c_stride, false, args.c_step}, args.c_dtype, args.m, args.n,
+           args.batch);
   }
   cublasLtMatmulDesc_t operation() { return &operation_; }
   cublasLtMatrixLayout_t first() { return &first_; }
@@ -79,12 +91,19 @@ class Description {
   // A row-major [rows, columns] (or its transpose in memory), which the library calls
   // [columns, rows]. One row may have any stride; the library wants one that fits.
   static void layout(cublasLtMatrixLayoutOpaque_t& to, const MatmulOperand& matrix, DType dtype,
-                     int64_t rows, int64_t columns) {
+                     int64_t rows, int64_t columns, int64_t batch) {
     const int64_t height = matrix.transposed ? rows : columns;
     const int64_t width = matrix.transposed ? columns : rows;
     SF_CUBLAS_CHECK(cublasLtMatrixLayoutInit(
         &to, dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F, static_cast<uint64_t>(height),
         static_cast<uint64_t>(width), std::max(matrix.stride, height)));
+    if (batch > 1) {
+      const auto count = static_cast<int32_t>(batch);
+      SF_CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(&to, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                                                       &count, sizeof count));
+      SF_CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(
+          &to, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &matrix.step, sizeof matrix.step));
+    }
   }
 
   cublasLtMatmulDescOpaque_t operation_;
@@ -92,7 +111,10 @@ class Description {
 };
 
 MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32) {
-  return {.m = args.m,
+  const auto factor = static_cast<int64_t>(dtype_size(args.dtype));
+  const auto result = static_cast<int64_t>(dtype_size(args.c_dtype));
+  return {.batch = args.batch,
+          .m = args.m,
           .n = args.n,
           .k = args.k,
           .dtype = args.dtype,
@@ -100,13 +122,18 @@ MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32)
           .a_stride = args.a.stride,
           .b_stride = args.b.stride,
           .c_stride = args.c_stride,
+          .a_step = args.a.step,
+          .b_step = args.b.step,
+          .c_step = args.c_step,
+          .vector_step = args.vector_step,
           .a_transposed = args.a.transposed,
           .b_transposed = args.b.transposed,
           .accumulate = args.accumulate,
           .tf32 = tf32,
           .epilogue = static_cast<int>(epilogue),
-          .alignment = {alignment_of(args.a.data), alignment_of(args.b.data), alignment_of(args.c),
-                        alignment_of(vector_of(args))}};
+          .alignment = {alignment_of(args.a.data, args.a.step * factor),
+                        alignment_of(args.b.data, args.b.step * factor),
+                        alignment_of(args.c, args.c_step * result), vector_alignment(args)}};
 }
 
 // The library's first choice, or none.
@@ -173,7 +200,7 @@ bool try_matmul(const ExecutionContext& ctx, const MatmulArgs& args, cublasLtEpi
 
 bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   const cublasLtEpilogue_t epilogue = epilogue_of(args);
-  const bool fits = vector_of(args) == nullptr || alignment_of(vector_of(args)) >= kVectorAlignment;
+  const bool fits = vector_of(args) == nullptr || vector_alignment(args) >= kVectorAlignment;
   if (fits && try_matmul(ctx, args, epilogue)) {
     return true;
   }
@@ -181,9 +208,9 @@ bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
     return false;
   }
   throw DeviceError(
-      "cuBLASLt has no algorithm for the {} product of [{}, {}] and [{}, {}] on {} (row strides "
+      "cuBLASLt has no algorithm for {} {} product(s) of [{}, {}] and [{}, {}] on {} (row strides "
       "{}, {}, {}); give sizes and row strides that are multiples of 8, or float32",
-      dtype_name(args.dtype), args.m, args.k, args.k, args.n, ctx.device().to_string(),
+      args.batch, dtype_name(args.dtype), args.m, args.k, args.k, args.n, ctx.device().to_string(),
       args.a.stride, args.b.stride, args.c_stride);
 }
 

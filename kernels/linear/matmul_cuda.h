@@ -5,6 +5,8 @@
 //   C[m,n] (+)= Σ_k A[m,k] · B[k,n]  (+ bias[n], then max(·, 0) if relu)
 //   b_column_sum[n] = Σ_k B[k,n]
 //
+// and the same for `batch` products, whose matrices and vectors lie *_step elements apart.
+//
 // Row-major matrices with any row stride >= their width; `transposed` says that the memory holds
 // the transpose. m, n, k >= 1. bias and relu do not go with accumulate, b_column_sum not with a
 // transposed B, nor with a bf16 C. All pointers are device memory.
@@ -24,19 +26,22 @@ struct MatmulOperand {
   const void* data = nullptr;
   int64_t stride = 0;
   bool transposed = false;
+  int64_t step = 0;
 };
 
 struct MatmulArgs {
+  int64_t batch = 1;
   int64_t m = 0, n = 0, k = 0;
   DType dtype = DType::kF32;  // of a and b
   MatmulOperand a, b;
   DType c_dtype = DType::kF32;  // of c and bias
   void* c = nullptr;
-  int64_t c_stride = 0;
+  int64_t c_stride = 0, c_step = 0;
   bool accumulate = false;
   const void* bias = nullptr;  // [n]
   bool relu = false;
   float* b_column_sum = nullptr;  // [n]
+  int64_t vector_step = 0;        // of bias or b_column_sum
 };
 
 // Returns whether bias, relu and b_column_sum were done along with the product. If not (no

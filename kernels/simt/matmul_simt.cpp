@@ -80,6 +80,22 @@ void multiply_bf16(MatmulArgs args, bool fuse) {
   }
 }
 
+// One product of a batch.
+MatmulArgs product_of(MatmulArgs args, int64_t i) {
+  const auto factor = static_cast<int64_t>(dtype_size(args.dtype));
+  const auto result = static_cast<int64_t>(dtype_size(args.c_dtype));
+  args.a.data = static_cast<const std::byte*>(args.a.data) + i * args.a.step * factor;
+  args.b.data = static_cast<const std::byte*>(args.b.data) + i * args.b.step * factor;
+  args.c = static_cast<std::byte*>(args.c) + i * args.c_step * result;
+  if (args.bias != nullptr) {
+    args.bias = static_cast<const std::byte*>(args.bias) + i * args.vector_step * result;
+  }
+  if (args.b_column_sum != nullptr) {
+    args.b_column_sum += i * args.vector_step;
+  }
+  return args;
+}
+
 }  // namespace
 
 bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
@@ -87,7 +103,10 @@ bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   // is tested too, it is taken here for odd widths.
   const bool fuse = args.n % 2 == 0;
   simt::Queue::of(ctx.stream()).push([args, fuse] {
-    args.dtype == DType::kBF16 ? multiply_bf16(args, fuse) : multiply(args, fuse);
+    for (int64_t i = 0; i < args.batch; ++i) {
+      const MatmulArgs one = product_of(args, i);
+      one.dtype == DType::kBF16 ? multiply_bf16(one, fuse) : multiply(one, fuse);
+    }
   });
   return fuse;
 }

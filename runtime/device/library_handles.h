@@ -17,9 +17,11 @@ namespace stemfabric::cuda {
 
 // A product as cuBLASLt sees it: what its choice of an algorithm depends on.
 struct MatmulKey {
+  int64_t batch = 1;
   int64_t m = 0, n = 0, k = 0;
   DType dtype = DType::kF32, c_dtype = DType::kF32;
   int64_t a_stride = 0, b_stride = 0, c_stride = 0;
+  int64_t a_step = 0, b_step = 0, c_step = 0, vector_step = 0;
   bool a_transposed = false, b_transposed = false, accumulate = false, tf32 = false;
   int epilogue = 0;
   // Bytes that each address is a multiple of, at most 256.

@@ -24,11 +24,14 @@ struct Description {
   int32_t transpose_first, transpose_second;
   uint32_t epilogue;
   void* vector;
+  int64_t vector_step;
 };
 struct Layout {
   cudaDataType_t type;
   uint64_t rows, columns;
   int64_t stride;
+  int32_t batch;
+  int64_t step;
 };
 struct Preference {
   uint64_t workspace;
@@ -69,12 +72,15 @@ cublasStatus_t assign(T& to, const void* from, std::size_t bytes) {
 struct Values {
   void* data;
   cudaDataType_t type;
-  double get(uint64_t i) const {
+  int64_t first;
+  double get(uint64_t at) const {
+    const uint64_t i = at + static_cast<uint64_t>(first);
     return type == CUDA_R_16BF
                ? static_cast<double>(stemfabric::from_bf16(static_cast<stemfabric::Bf16*>(data)[i]))
                : static_cast<double>(static_cast<float*>(data)[i]);
   }
-  void set(uint64_t i, double value) const {
+  void set(uint64_t at, double value) const {
+    const uint64_t i = at + static_cast<uint64_t>(first);
     const auto rounded = static_cast<float>(value);
     if (type == CUDA_R_16BF) {
       static_cast<stemfabric::Bf16*>(data)[i] = stemfabric::to_bf16(rounded);
@@ -113,7 +119,8 @@ bool sizes_of(const Description& op, const Layout& a, const Layout& b, const Lay
   const bool tb = op.transpose_second == CUBLAS_OP_T;
   sizes = {ta ? a.columns : a.rows, tb ? b.rows : b.columns, ta ? a.rows : a.columns};
   const uint64_t other_k = tb ? b.columns : b.rows;
-  return sizes.k == other_k && d.rows == sizes.m && d.columns == sizes.n && types_fit(op, a, b, d);
+  return sizes.k == other_k && d.rows == sizes.m && d.columns == sizes.n && a.batch == d.batch &&
+         b.batch == d.batch && types_fit(op, a, b, d);
 }
 
 // Its constants are the library's business: here, odd sizes have no fused algorithm, and products
@@ -151,7 +158,8 @@ cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t to, std::siz
                       .transpose_first = CUBLAS_OP_N,
                       .transpose_second = CUBLAS_OP_N,
                       .epilogue = CUBLASLT_EPILOGUE_DEFAULT,
-                      .vector = nullptr});
+                      .vector = nullptr,
+                      .vector_step = 0});
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t to,
@@ -172,6 +180,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t to,
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
       status = assign(description.vector, value, bytes);
       break;
+    case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE:
+      status = assign(description.vector_step, value, bytes);
+      break;
     default:
       break;
   }
@@ -185,8 +196,21 @@ cublasStatus_t cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t to, std:
   if (size != sizeof *to || stride < static_cast<int64_t>(rows)) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
-  put(to, Layout{type, rows, columns, stride});
+  put(to, Layout{type, rows, columns, stride, 1, 0});
   return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t to,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, std::size_t bytes) {
+  auto layout = get<Layout>(to);
+  cublasStatus_t status = CUBLAS_STATUS_INVALID_VALUE;
+  if (attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) {
+    status = assign(layout.batch, value, bytes);
+  } else if (attribute == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET) {
+    status = assign(layout.step, value, bytes);
+  }
+  put(to, layout);
+  return status;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t to,
@@ -286,16 +310,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
   }
   const float scale = *static_cast<const float*>(alpha);
   const float old = *static_cast<const float*>(beta);
-  const Matrix first{
-      {const_cast<void*>(a_data), la.type}, la.stride, description.transpose_first == CUBLAS_OP_T};
-  const Matrix second{
-      {const_cast<void*>(b_data), lb.type}, lb.stride, description.transpose_second == CUBLAS_OP_T};
-  const Matrix to{{d_data, ld.type}, ld.stride, false};
-  // Bias and its gradient are of D's type unless an attribute says otherwise, and none does.
-  const Values vector{description.vector, ld.type};
   const uint32_t epilogue = description.epilogue;
   if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_RELU &&
-      (vector.data == nullptr || !aligned(vector.data, 16))) {
+      (description.vector == nullptr || !aligned(description.vector, 16))) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   reinterpret_cast<stemfabric::simt::Queue*>(stream)->push([=] {
@@ -304,22 +321,33 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
     }
     const bool bias = epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
     const bool relu = epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-    for (uint64_t row = 0; row < sizes.m; ++row) {
-      double over_k = 0;
-      for (uint64_t k = 0; k < sizes.k; ++k) {
-        over_k += first.get(row, k);
-      }
-      if (epilogue == CUBLASLT_EPILOGUE_BGRADA) {
-        vector.set(row, over_k);
-      }
-      for (uint64_t column = 0; column < sizes.n; ++column) {
-        double sum = 0;
+    for (int64_t i = 0; i < ld.batch; ++i) {
+      const Matrix first{{const_cast<void*>(a_data), la.type, i * la.step},
+                         la.stride,
+                         description.transpose_first == CUBLAS_OP_T};
+      const Matrix second{{const_cast<void*>(b_data), lb.type, i * lb.step},
+                          lb.stride,
+                          description.transpose_second == CUBLAS_OP_T};
+      const Matrix to{{d_data, ld.type, i * ld.step}, ld.stride, false};
+      // Bias and its gradient are of D's type unless an attribute says otherwise, and none does.
+      const Values vector{description.vector, ld.type, i * description.vector_step};
+      for (uint64_t row = 0; row < sizes.m; ++row) {
+        double over_k = 0;
         for (uint64_t k = 0; k < sizes.k; ++k) {
-          sum += first.get(row, k) * second.get(k, column);
+          over_k += first.get(row, k);
         }
-        sum = scale * sum + (old != 0.0F ? old * to.get(row, column) : 0.0) +
-              (bias ? vector.get(row) : 0.0);
-        to.values.set(to.at(row, column), relu && sum < 0 ? 0.0 : sum);
+        if (epilogue == CUBLASLT_EPILOGUE_BGRADA) {
+          vector.set(row, over_k);
+        }
+        for (uint64_t column = 0; column < sizes.n; ++column) {
+          double sum = 0;
+          for (uint64_t k = 0; k < sizes.k; ++k) {
+            sum += first.get(row, k) * second.get(k, column);
+          }
+          sum = scale * sum + (old != 0.0F ? old * to.get(row, column) : 0.0) +
+                (bias ? vector.get(row) : 0.0);
+          to.values.set(to.at(row, column), relu && sum < 0 ? 0.0 : sum);
+        }
       }
     }
   });

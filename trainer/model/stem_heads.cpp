@@ -1,21 +1,69 @@
 #include "trainer/model/stem_heads.h"
 
+#include <cstddef>
+
 #include "kernels/linear/linear.h"
 #include "runtime/profile/trace.h"
 
 namespace stemfabric {
+namespace {
+
+// The same tensor of six layers, which lie at equal distances, as one.
+TensorView stacked(const TensorView& first, const TensorView& second, const TensorView& last) {
+  if (!first) {
+    return {};
+  }
+  const auto from = [&](const TensorView& view) {
+    return static_cast<std::byte*>(view.data()) - static_cast<std::byte*>(first.data());
+  };
+  SF_CHECK(from(last) == (kStemCount - 1) * from(second), "output layers at unequal distances");
+  const int64_t step = from(second) / static_cast<int64_t>(dtype_size(first.dtype()));
+  return first.rank() == 2 ? TensorView{first.data(),
+                                        first.dtype(),
+                                        Shape{kStemCount, first.dim(0), first.dim(1)},
+                                        {step, first.stride(0), first.stride(1)}}
+                           : TensorView{first.data(),
+                                        first.dtype(),
+                                        Shape{kStemCount, first.dim(0)},
+                                        {step, first.stride(0)}};
+}
+
+DenseParameters output_layers(const ParameterBlocks& blocks) {
+  const auto of = [&](const std::string_view stem) {
+    return dense_parameters(blocks, fmt::format("heads.{}.out", stem), LayerResult::kFloat32);
+  };
+  const DenseParameters first = of(kStemNames.front());
+  const DenseParameters second = of(kStemNames[1]);
+  const DenseParameters last = of(kStemNames.back());
+  return {.kernel = stacked(first.kernel, second.kernel, last.kernel),
+          .bias = stacked(first.bias, second.bias, last.bias),
+          .kernel_grad = stacked(first.kernel_grad, second.kernel_grad, last.kernel_grad),
+          .bias_grad = stacked(first.bias_grad, second.bias_grad, last.bias_grad)};
+}
+
+// The columns of a [M, 6·dim] matrix by stem, [6, M, dim].
+TensorView by_stem(const TensorView& matrix, int64_t dim) {
+  return {matrix.data(),
+          matrix.dtype(),
+          Shape{kStemCount, matrix.dim(0), dim},
+          {dim, matrix.stride(0), 1}};
+}
+
+// [6, B, T, out] as [6, M, out].
+template <typename View>
+View by_rows(const View& all) {
+  return all.reshape({all.dim(0), all.dim(1) * all.dim(2), all.dim(3)});
+}
+
+}  // namespace
 
 StemHeads::StemHeads(const ModelConfig& config, const ParameterBlocks& blocks,
                      const HeadActivations& activations)
     : dim_(config.dim),
       output_dim_(config.output_dim),
       activations_(activations),
-      hidden_(fused_dense_parameters(blocks, "heads.hidden")) {
-  for (std::size_t s = 0; s < output_.size(); ++s) {
-    output_[s] =
-        dense_parameters(blocks, fmt::format("heads.{}.out", kStemNames[s]), LayerResult::kFloat32);
-  }
-}
+      hidden_(fused_dense_parameters(blocks, "heads.hidden")),
+      output_(output_layers(blocks)) {}
 
 TensorView StemHeads::output(const ModelPass& pass) const {
   return {pass.arena.view(activations_.output).data(), DType::kF32,
@@ -26,14 +74,6 @@ TensorView StemHeads::output_gradient(const ModelPass& pass) const {
   return {pass.arena.view(activations_.output_gradient).data(), DType::kF32,
           Shape{kStemCount, pass.batch, pass.tokens, output_dim_}};
 }
-
-namespace {
-// Stem s of [6, B, T, out] as [M, out].
-template <typename View>
-View stem_matrix(const View& all, int64_t s) {
-  return all.slice(0, s, 1).reshape({all.dim(1) * all.dim(2), all.dim(3)});
-}
-}  // namespace
 
 void StemHeads::forward(const ModelPass& pass, const ConstTensorView& input) const {
   const int64_t width = kStemCount * dim_;
@@ -50,14 +90,10 @@ void StemHeads::forward(const ModelPass& pass, const ConstTensorView& input) con
                    .activation = Activation::kReluQuantum});
   }
   const TraceScope scope("heads output product");
-  const TensorView all = output(pass);
-  for (int64_t s = 0; s < kStemCount; ++s) {
-    const DenseParameters& p = output_[static_cast<std::size_t>(s)];
-    linear_forward(pass.ctx, {.x = hidden.slice(1, s * dim_, dim_),
-                              .kernel = p.kernel,
-                              .bias = p.bias,
-                              .y = stem_matrix(all, s)});
-  }
+  linear_forward(pass.ctx, {.x = by_stem(hidden, dim_),
+                            .kernel = output_.kernel,
+                            .bias = output_.bias,
+                            .y = by_rows(output(pass))});
 }
 
 void StemHeads::backward(const ModelPass& pass, const ConstTensorView& input,
@@ -70,19 +106,16 @@ void StemHeads::backward(const ModelPass& pass, const ConstTensorView& input,
       pass.factor(output_gradient(pass), activations_.output_gradient_factor);
   {
     const TraceScope scope("heads output product backward");
-    for (int64_t s = 0; s < kStemCount; ++s) {
-      const DenseParameters& p = output_[static_cast<std::size_t>(s)];
-      const ConstTensorView d_output = stem_matrix(d_all, s);
-      linear_backward_kernel(pass.ctx, {.x = hidden.slice(1, s * dim_, dim_),
-                                        .dy = d_output,
-                                        .dkernel = p.kernel_grad,
-                                        .dbias = p.bias_grad});
-      linear_backward_input(pass.ctx, {.dy = d_output,
-                                       .kernel = p.kernel,
-                                       .dx = d_hidden.slice(1, s * dim_, dim_),
-                                       .input_activation = Activation::kReluQuantum,
-                                       .saved = pre_activation.slice(1, s * dim_, dim_)});
-    }
+    const ConstTensorView d_output = by_rows(d_all);
+    linear_backward_kernel(pass.ctx, {.x = by_stem(hidden, dim_),
+                                      .dy = d_output,
+                                      .dkernel = output_.kernel_grad,
+                                      .dbias = output_.bias_grad});
+    linear_backward_input(pass.ctx, {.dy = d_output,
+                                     .kernel = output_.kernel,
+                                     .dx = by_stem(d_hidden, dim_),
+                                     .input_activation = Activation::kReluQuantum,
+                                     .saved = by_stem(pre_activation, dim_)});
   }
   const TraceScope scope("heads hidden product backward");
   linear_backward_kernel(

@@ -1,8 +1,7 @@
 // The six heads: out_s = Wout_s · q(relu(Whidden_s z + b)) + b. The hidden layers are one product
-// with the fused [dim, 6·dim] kernel; each output layer reads its column slice.
+// with the fused [dim, 6·dim] kernel; the six output layers, each of its column slice, are one call
+// with a batched product.
 #pragma once
-
-#include <array>
 
 #include "trainer/config/config.h"
 #include "trainer/model/activation_plan.h"
@@ -30,7 +29,7 @@ class StemHeads {
   int64_t output_dim_;
   HeadActivations activations_;
   DenseParameters hidden_;
-  std::array<DenseParameters, kStemCount> output_;
+  DenseParameters output_;  // [6, dim, out] and [6, out]
 };
 
 }  // namespace stemfabric
