@@ -114,6 +114,9 @@ bool faulty(Fault::Kind kind, const Site& site) {
   return fault.kind == kind && fault.site == place(site);
 }
 
+// What the lanes of a warp meet for.
+enum class Collective : uint8_t { kShuffle, kVote, kBarrier };
+
 class Executor {
  public:
   void run(const Launch& launch, const std::function<void()>& thread);
@@ -124,7 +127,7 @@ class Executor {
   }
   void block_barrier(Site site);
   Exchange warp_exchange(uint32_t mask, const void* value, std::size_t bytes, Site site,
-                         bool orders_memory);
+                         Collective kind);
   void* shared_memory(const void* key, std::size_t bytes, std::size_t alignment);
   void* dynamic_shared_memory(std::size_t* bytes);
   Fiber& fiber() const { return *current_; }
@@ -424,7 +427,8 @@ void Executor::release_block_barrier() {
 }
 
 Exchange Executor::warp_exchange(uint32_t mask, const void* value, std::size_t bytes, Site site,
-                                 bool orders_memory) {
+                                 Collective kind) {
+  const bool orders_memory = kind == Collective::kBarrier;
   Fiber& fiber = *current_;
   const std::size_t warp =
       static_cast<std::size_t>((fiber.state.thread_index.x +
@@ -442,7 +446,9 @@ Exchange Executor::warp_exchange(uint32_t mask, const void* value, std::size_t b
   }
   {
     const IgnoreAccesses ignore;
-    (orders_memory ? settings().warp_barriers : settings().shuffles).insert(key_of(site));
+    if (kind != Collective::kVote) {  // no matter which lane said what
+      (orders_memory ? settings().warp_barriers : settings().shuffles).insert(key_of(site));
+    }
     fiber.wait = Wait::kWarp;
     fiber.site = site;
     fiber.mask = mask;
@@ -553,11 +559,22 @@ BlockVote block_vote(bool predicate, Site site) {
 }
 
 Exchange warp_exchange(uint32_t mask, const void* value, std::size_t bytes, Site site) {
-  return executor().warp_exchange(mask, value, bytes, site, false);
+  return executor().warp_exchange(mask, value, bytes, site, Collective::kShuffle);
+}
+uint32_t warp_vote(uint32_t mask, bool predicate, Site site) {
+  const char mine = predicate ? 1 : 0;
+  const Exchange all = executor().warp_exchange(mask, &mine, 1, site, Collective::kVote);
+  uint32_t yes = 0;
+  for (int lane = 0; lane < kWarpSize; ++lane) {
+    if ((mask >> lane & 1u) != 0 && static_cast<char>(*all.lane(lane)) != 0) {
+      yes |= 1u << lane;
+    }
+  }
+  return yes;
 }
 void warp_barrier(uint32_t mask, Site site) {
   const char nothing = 0;
-  executor().warp_exchange(mask, &nothing, 1, site, true);
+  executor().warp_exchange(mask, &nothing, 1, site, Collective::kBarrier);
 }
 
 const std::byte* Exchange::lane(int lane) const {

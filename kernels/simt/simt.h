@@ -90,6 +90,8 @@ struct Exchange {
   Site site;
 };
 Exchange warp_exchange(uint32_t mask, const void* value, std::size_t bytes, Site site);
+// The lanes of the mask that say yes.
+uint32_t warp_vote(uint32_t mask, bool predicate, Site site);
 
 // Shared memory of the running block: one region per key, the same for all its threads.
 void* shared_memory(const void* key, std::size_t bytes, std::size_t alignment);
@@ -195,10 +197,10 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, SimtSite site = Simt
   return result;
 }
 inline int __any_sync(unsigned mask, int predicate, SimtSite site = SimtSite::current()) {
-  return __ballot_sync(mask, predicate, site) != 0 ? 1 : 0;
+  return ::stemfabric::simt::warp_vote(mask, predicate != 0, site) != 0 ? 1 : 0;
 }
 inline int __all_sync(unsigned mask, int predicate, SimtSite site = SimtSite::current()) {
-  return __ballot_sync(mask, predicate, site) == mask ? 1 : 0;
+  return ::stemfabric::simt::warp_vote(mask, predicate != 0, site) == mask ? 1 : 0;
 }
 
 template <typename T>

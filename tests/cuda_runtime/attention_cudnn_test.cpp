@@ -10,18 +10,11 @@
 #include "tests/oracles/attention_cases.h"
 #include "tests/support/attention_run.h"
 #include "tests/support/bf16.h"
+#include "tests/support/simd_levels.h"
 #include "tests/trainer/model_step.h"
 
 namespace stemfabric::test {
 namespace {
-
-// Tensors made in its life begin at 64-byte boundaries.
-struct Aligned {
-  Aligned() { set_first_element(0); }
-  ~Aligned() { set_first_element(1); }
-  Aligned(const Aligned&) = delete;
-  Aligned& operator=(const Aligned&) = delete;
-};
 
 AttentionProblem softmax_problem(int64_t batch, int64_t tokens, int64_t heads, int64_t dim) {
   return rounded_to_bf16(random_attention_problem(AttentionActivation::kSoftmax, batch, tokens,
@@ -64,7 +57,7 @@ class AttentionCudnn : public testing::TestWithParam<Case> {
   Layout layout() const {
     return GetParam().strided ? Layout{.order = {2, 0, 1, 3}, .row_gap = GetParam().dim} : Layout{};
   }
-  Aligned aligned_;
+  AlignedTensors aligned_;
 };
 INSTANTIATE_TEST_SUITE_P(
     Cases, AttentionCudnn,
@@ -94,7 +87,7 @@ TEST_P(AttentionCudnn, InferenceGivesTheBitsOfTraining) {
 }
 
 TEST(AttentionCudnnRules, RowsWithoutOpenKeysAreZero) {
-  const Aligned aligned;
+  const AlignedTensors aligned;
   AttentionProblem p = softmax_problem(3, 20, 2, 16);
   p.key_mask.assign(60, 1);
   std::fill_n(p.key_mask.begin() + 20, 20, 0);
@@ -111,7 +104,7 @@ TEST(AttentionCudnnRules, RowsWithoutOpenKeysAreZero) {
 
 // Of a masked key nothing is seen but that it is finite.
 TEST(AttentionCudnnRules, MaskedKeysDoNotMatter) {
-  const Aligned aligned;
+  const AlignedTensors aligned;
   AttentionProblem p = softmax_problem(1, 12, 1, 8);
   p.key_mask.assign(12, 1);
   p.key_mask[3] = 0;
@@ -135,7 +128,7 @@ TEST(AttentionCudnnRules, MaskedKeysDoNotMatter) {
 
 // A plan is made once for each direction and shape.
 TEST(AttentionCudnnRules, PlansAreKept) {
-  const Aligned aligned;
+  const AlignedTensors aligned;
   const AttentionProblem p = softmax_problem(2, 11, 1, 8);
   const auto plans = [&] {
     const int64_t before = host_cudnn().plans;
@@ -161,7 +154,7 @@ class AttentionCudnnRefusals : public testing::Test {
     EXPECT_EQ(executions_of_run(run), 0);
     expect_attention(run, p, attention_oracle<double>(p));
   }
-  Aligned aligned_;
+  AlignedTensors aligned_;
 };
 
 TEST_F(AttentionCudnnRefusals, WhatNobodyAskedFor) {
@@ -214,7 +207,7 @@ TEST_F(AttentionCudnnRefusals, WhatAVersionComputesWrongly) {
 // In a process of its own: the library starts once in a process.
 TEST(AttentionCudnnDeathTest, ALibraryThatDoesNotStartIsLeftAlone) {
   const auto try_it = [] {
-    const Aligned aligned;
+    const AlignedTensors aligned;
     host_cudnn().starts = false;
     const AttentionProblem p = softmax_problem(1, 20, 1, 16);
     AttentionRun run(p, {}, {}, DType::kBF16);
@@ -228,7 +221,7 @@ TEST(AttentionCudnnDeathTest, ALibraryThatDoesNotStartIsLeftAlone) {
 
 // The forward pass is the library's by then: ours cannot go on from what it saved.
 TEST(AttentionCudnnRules, GradientsThatTheLibraryDoesNotTakeAreAnError) {
-  const Aligned aligned;
+  const AlignedTensors aligned;
   const AttentionProblem p = softmax_problem(1, 10, 1, 16);
   AttentionRun run(p, {}, {}, DType::kBF16);
   run.use_cudnn();

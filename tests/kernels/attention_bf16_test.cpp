@@ -272,6 +272,7 @@ TEST_P(AttentionBf16InvarianceTest, NaNStaysWhereItBelongs) {
 
 // Scores that grow along the keys: the reference of a row moves again and again.
 TEST(AttentionBf16, LargestScoreComesLast) {
+  const AlignedTensors aligned;
   AttentionProblem p =
       random_attention_problem(AttentionActivation::kSuperpositionCentered, 1, 160, 1, 16, 91);
   for (int64_t t = 0; t < p.tokens; ++t) {
@@ -288,6 +289,7 @@ TEST(AttentionBf16, LargestScoreComesLast) {
 }
 
 TEST(AttentionBf16, FiveHundredTokens) {
+  const AlignedTensors aligned;
   AttentionProblem p =
       random_attention_problem(AttentionActivation::kSuperposition, 1, 500, 1, 16, 51, 3.0);
   mask_keys_at_random(p, 52, 0.9);

@@ -270,7 +270,9 @@ void clear_other_rows(const AttentionProblem& p, GuardedTensor& o) {
   }
 }
 
+// On a device the long ones go the way of aligned tensors, as training does.
 TEST(AttentionLong, FourThousand) {
+  const AlignedTensors aligned;
   const int64_t tokens = ops_are_emulated() ? 2048 : 4096;
   for (AttentionActivation activation :
        {AttentionActivation::kSuperposition, AttentionActivation::kSuperpositionCentered}) {
@@ -284,6 +286,7 @@ TEST(AttentionLong, FourThousand) {
 }
 
 TEST(AttentionLong, SixteenThousandForward) {
+  const AlignedTensors aligned;
   const int64_t tokens = ops_are_emulated() ? 4096 : 16384;
   const AttentionProblem p = long_problem(AttentionActivation::kSuperpositionCentered, tokens, 8);
   AttentionRun run(p);

@@ -18,6 +18,7 @@
 #include "runtime/core/check.h"
 #include "tests/support/attention_run.h"
 #include "tests/support/op_harness.h"
+#include "tests/support/simd_levels.h"
 
 namespace stemfabric::test {
 namespace {
@@ -166,10 +167,11 @@ Bytes columns(const ExecutionContext& ctx, int64_t classes) {
   return joined({&out});
 }
 
-Bytes attention(const ExecutionContext& ctx, AttentionActivation activation, int64_t dim) {
+Bytes attention(const ExecutionContext& ctx, AttentionActivation activation, int64_t dim,
+                DType dtype = DType::kF32) {
   AttentionProblem problem = random_attention_problem(activation, 1, 150, 1, dim, 7);
   mask_keys_at_random(problem, 8, 0.8);
-  AttentionRun run(problem);
+  AttentionRun run(problem, {}, {}, dtype);
   run.run(ctx);
   return joined({&run.o, &run.o2, &run.u, &run.stats, &run.dq, &run.dk, &run.dv});
 }
@@ -210,6 +212,15 @@ std::vector<FaultCase> fault_cases() {
       {"attention_d40",
        [](Context ctx) {
          return attention(ctx, AttentionActivation::kSuperpositionNormalized, 40);
+       }},
+      {"attention_bf16_d16",
+       [](Context ctx) {
+         const AlignedTensors aligned;
+         return attention(ctx, AttentionActivation::kSuperpositionCentered, 16, DType::kBF16);
+       }},
+      {"attention_bf16_d40",
+       [](Context ctx) {
+         return attention(ctx, AttentionActivation::kSuperpositionNormalized, 40, DType::kBF16);
        }},
       {"istft", overlap_add},
       {"stft_features_n512", [](Context ctx) { return features(ctx, 512); }},

@@ -23,6 +23,9 @@ void for_each_alignment(const std::function<void()>& body) {
 
 }  // namespace
 
+AlignedTensors::AlignedTensors() { set_first_element(0); }
+AlignedTensors::~AlignedTensors() { set_first_element(1); }
+
 void at_lowest_simd_level(const std::function<void()>& body) {
   struct Restore {
     ~Restore() { hwy::GetChosenTarget().DeInit(); }

@@ -11,6 +11,14 @@ namespace stemfabric::test {
 // The name of the way ("AVX2", …) is added to every failure. Afterwards all is as before: the CPU's
 // best level, misaligned tensors. Only tensors made inside the body are aligned.
 void for_each_simd_level(const std::function<void()>& body);
+// Tensors made in its life begin at a 64-byte boundary.
+class AlignedTensors {
+ public:
+  AlignedTensors();
+  ~AlignedTensors();
+  AlignedTensors(const AlignedTensors&) = delete;
+  AlignedTensors& operator=(const AlignedTensors&) = delete;
+};
 // Runs body with the CPU's ops on the lowest level: another float32 computation of the same values.
 void at_lowest_simd_level(const std::function<void()>& body);
 

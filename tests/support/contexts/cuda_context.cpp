@@ -40,11 +40,12 @@ const ExecutionContext& test_context(int /*variant*/) {
 bool ops_are_emulated() { return false; }
 
 void* allocate_test_memory(std::size_t bytes) {
+  // Of the host, which kernels read and write over the bus: not every system has managed memory.
   void* memory = nullptr;
-  SF_CUDA_CHECK(cudaMallocManaged(&memory, bytes, cudaMemAttachGlobal));
+  SF_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
   return memory;
 }
-void free_test_memory(void* memory) noexcept { cudaFree(memory); }
+void free_test_memory(void* memory) noexcept { cudaFreeHost(memory); }
 void wait_for_ops() { SF_CUDA_CHECK(cudaDeviceSynchronize()); }
 
 }  // namespace stemfabric::test
