@@ -1,6 +1,7 @@
 #include "kernels/stem_loss/stem_loss.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/common/element.h"
 #include "kernels/stem_loss/stem_loss_cpu.h"
 #include "kernels/stem_loss/stem_loss_cuda.h"
 
@@ -53,7 +54,7 @@ void stem_loss(const ExecutionContext& ctx, const StemLossArgs& args) {
     check_dense(op, "weight", args.weight, DType::kF32, {shape[1], shape[0]});
   }
   if (args.gradient) {
-    check_rows(op, "gradient", args.gradient, DType::kF32, shape);
+    check_rows(op, "gradient", args.gradient, activation_dtype(args.gradient), shape);
   }
   check_dense(op, "count", args.count, DType::kF64, {shape[0]});
   check_dense(op, "loss", args.loss, DType::kF64, {shape[0]});

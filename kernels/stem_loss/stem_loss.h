@@ -13,7 +13,7 @@
 //   target_mask | [S, B, T, O] | u8    |         | optional, any strides, last stride 1
 //   key_mask    | [B, T]       | u8    |         | optional, contiguous
 //   weight      | [B, S]       | f32   |         | optional, 1 if absent, contiguous
-//   gradient    | [S, B, T, O] | f32   | =       | optional; any strides, last stride 1
+//   gradient    | [S, B, T, O] | f32 or bf16 (rounded once) | = | optional; strides likewise
 //   count       | [S]          | f64   | += by stem_count, read by stem_loss
 //   loss        | [S]          | f64   | +=
 //   weighted    | [S]          | f64   | +=

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/stem_loss/stem_loss_cpu.cpp"
@@ -208,6 +209,9 @@ void stem_count(const ExecutionContext& ctx, const StemCountArgs& args) {
 }
 
 void stem_loss(const ExecutionContext& ctx, const StemLossArgs& args) {
+  if (args.gradient && args.gradient.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, stem_loss, [](Widened& f32, auto& a) { f32.output(a.gradient); });
+  }
   const int64_t stems = args.prediction.dim(0);
   const Blocks blocks(args.prediction.shape());
   WorkspaceScope scope(ctx.workspace());

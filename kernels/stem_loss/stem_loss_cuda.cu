@@ -1,12 +1,14 @@
 // Bound by memory: the loss reads prediction, target and mask once and writes the gradient once (13
-// bytes per element; rows whose key is absent are not read), the count reads one byte. A thread of
-// the loss takes four elements at a time, one of the count sixteen, where all rows are aligned,
-// else one; it has eight such units or more, so that adding up a block costs little beside them.
+// bytes per element, 11 if that is bf16; rows whose key is absent are not read), the count reads
+// one byte. A thread of the loss takes four elements at a time, one of the count sixteen, where all
+// rows are aligned, else one; it has eight such units or more, so that adding up a block costs
+// little beside them.
 //
 // Sums in float64: of a thread in the order of its walk, of a block in a fixed tree, to the
 // workspace, then of a stem's blocks (at most 256) by one block. The launch depends on shapes and
 // alignment only, and not on whether a gradient is wanted.
 #include "kernels/common/block_reduce.cuh"
+#include "kernels/common/element.h"
 #include "kernels/common/vector.cuh"
 #include "kernels/stem_loss/stem_loss_cuda.h"
 #include "kernels/stem_loss/stem_walk.cuh"
@@ -98,11 +100,13 @@ __device__ __forceinline__ Sums block_sums(const Sums& mine) {
   return {loss, shared.weighted(mine.weighted)};
 }
 
+// T: the element type of the gradient.
+template <typename T>
 struct LossParameters {
   WalkShape walk;
   Rows<const float> prediction, target;
   Rows<const uint8_t> mask;
-  Rows<float> gradient;
+  Rows<T> gradient;
   bool gradient_aligned;
   const uint8_t* key_mask;
   const float* weight;  // [B, S]
@@ -142,23 +146,22 @@ __device__ __forceinline__ unsigned load_mask(const uint8_t* from, int n) {
   return present;
 }
 
-template <int kWidth>
-__device__ __forceinline__ void store(float* to, int n, bool aligned,
-                                      const FloatVector<kWidth>& v) {
+template <int kWidth, typename T>
+__device__ __forceinline__ void store(T* to, int n, bool aligned, const FloatVector<kWidth>& v) {
   if (n >= kWidth && aligned) {
     store_vector(to, v);
     return;
   }
   for (int i = 0; i < kWidth; ++i) {
     if (i < n) {
-      to[i] = v.lane[i];
+      store_vector(to + i, FloatVector<1>{v.lane[i]});
     }
   }
 }
 
 // prediction − target where present, else 0, whatever the absent elements hold.
-template <int kWidth>
-__device__ __forceinline__ FloatVector<kWidth> differences(const LossParameters& p, int s,
+template <int kWidth, typename T>
+__device__ __forceinline__ FloatVector<kWidth> differences(const LossParameters<T>& p, int s,
                                                            const WalkPosition& at, int column,
                                                            int n) {
   auto difference = load<kWidth>(p.prediction.at(s, at) + column, n);
@@ -171,8 +174,8 @@ __device__ __forceinline__ FloatVector<kWidth> differences(const LossParameters&
   return difference;
 }
 
-template <int kWidth>
-__global__ void __launch_bounds__(kWalkThreads) stem_loss_kernel(LossParameters p) {
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kWalkThreads) stem_loss_kernel(LossParameters<T> p) {
   const int s = static_cast<int>(blockIdx.y);
   const double count = p.count[s];
   Sums sums = {0, 0};
@@ -232,11 +235,35 @@ void count_parts(const ExecutionContext& ctx, CountParameters p, int64_t stems) 
          stem_count_kernel<kWidth>, p);
 }
 
-template <int kWidth>
-void loss_parts(const ExecutionContext& ctx, LossParameters p, int64_t stems) {
+template <int kWidth, typename T>
+void loss_parts(const ExecutionContext& ctx, const LossParameters<T>& p, int64_t stems) {
   launch(ctx,
          {.kernel = "stem_loss_kernel", .grid = walk_grid(p.walk, stems), .block = kWalkThreads},
-         stem_loss_kernel<kWidth>, p);
+         stem_loss_kernel<kWidth, T>, p);
+}
+
+template <typename T>
+void loss(const ExecutionContext& ctx, const StemLossArgs& args) {
+  const int64_t stems = args.prediction.dim(0);
+  LossParameters<T> p = {.walk = {},
+                         .prediction = rows_of<float>(args.prediction),
+                         .target = rows_of<float>(args.target),
+                         .mask = rows_of<uint8_t>(args.target_mask),
+                         .gradient = rows_of<T>(args.gradient),
+                         .gradient_aligned = false,
+                         .key_mask = args.key_mask ? args.key_mask.as<uint8_t>() : nullptr,
+                         .weight = args.weight ? args.weight.as<float>() : nullptr,
+                         .count = args.count.as<double>(),
+                         .parts = nullptr};
+  p.gradient_aligned = p.gradient.aligned(4);
+  const bool vectors = p.prediction.aligned(4) && p.target.aligned(4) && p.mask.aligned(4);
+  p.walk = walk_shape(args.prediction.shape(), vectors ? 4 : 1);
+  WorkspaceScope scope(ctx.workspace());
+  p.parts = scope.take<Sums>(stems * p.walk.blocks);
+  (vectors ? loss_parts<4, T> : loss_parts<1, T>)(ctx, p, stems);
+  launch(ctx, {.kernel = "stem_loss_add_kernel", .grid = grid_size(stems), .block = kWalkThreads},
+         stem_loss_add_kernel, p.parts, p.walk.blocks, p.count, args.loss.as<double>(),
+         args.weighted.as<double>());
 }
 
 }  // namespace
@@ -262,26 +289,7 @@ void stem_count(const ExecutionContext& ctx, const StemCountArgs& args) {
 }
 
 void stem_loss(const ExecutionContext& ctx, const StemLossArgs& args) {
-  const int64_t stems = args.prediction.dim(0);
-  LossParameters p = {.walk = {},
-                      .prediction = rows_of<float>(args.prediction),
-                      .target = rows_of<float>(args.target),
-                      .mask = rows_of<uint8_t>(args.target_mask),
-                      .gradient = rows_of<float>(args.gradient),
-                      .gradient_aligned = false,
-                      .key_mask = args.key_mask ? args.key_mask.as<uint8_t>() : nullptr,
-                      .weight = args.weight ? args.weight.as<float>() : nullptr,
-                      .count = args.count.as<double>(),
-                      .parts = nullptr};
-  p.gradient_aligned = p.gradient.aligned(4);
-  const bool vectors = p.prediction.aligned(4) && p.target.aligned(4) && p.mask.aligned(4);
-  p.walk = walk_shape(args.prediction.shape(), vectors ? 4 : 1);
-  WorkspaceScope scope(ctx.workspace());
-  p.parts = scope.take<Sums>(stems * p.walk.blocks);
-  (vectors ? loss_parts<4> : loss_parts<1>)(ctx, p, stems);
-  launch(ctx, {.kernel = "stem_loss_add_kernel", .grid = grid_size(stems), .block = kWalkThreads},
-         stem_loss_add_kernel, p.parts, p.walk.blocks, p.count, args.loss.as<double>(),
-         args.weighted.as<double>());
+  with_element(activation_dtype(args.gradient), [&]<typename T>() { loss<T>(ctx, args); });
 }
 
 }  // namespace stemfabric::cuda

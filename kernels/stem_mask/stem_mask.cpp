@@ -1,6 +1,7 @@
 #include "kernels/stem_mask/stem_mask.h"
 
 #include "kernels/common/dispatch.h"
+#include "kernels/common/element.h"
 #include "kernels/stem_mask/stem_mask_cpu.h"
 #include "kernels/stem_mask/stem_mask_cuda.h"
 
@@ -15,8 +16,8 @@ void check_dense(const char* op, const char* name, const ConstTensorView& view, 
 
 // A tensor whose last axis is dense.
 void check_rows(const char* op, const char* name, const ConstTensorView& view,
-                std::initializer_list<int64_t> shape) {
-  check_tensor(op, name, view, DType::kF32, shape);
+                std::initializer_list<int64_t> shape, DType dtype = DType::kF32) {
+  check_tensor(op, name, view, dtype, shape);
   SF_CHECK(view.dim(-1) <= 1 || view.stride(-1) == 1, "{}: the last stride of {} is {}, not 1", op,
            name, view.stride(-1));
 }
@@ -109,7 +110,8 @@ void mask_loss(const ExecutionContext& ctx, const MaskLossArgs& args) {
     check_dense(op, "weight", args.weight, DType::kF32, {shape[1], shape[0]});
   }
   if (args.gradient) {
-    check_rows(op, "gradient", args.gradient, {shape[0], shape[1], shape[2], shape[3]});
+    check_rows(op, "gradient", args.gradient, {shape[0], shape[1], shape[2], shape[3]},
+               activation_dtype(args.gradient));
   }
   check_dense(op, "count", args.count, DType::kF64, {shape[0]});
   check_dense(op, "loss", args.loss, DType::kF64, {shape[0]});

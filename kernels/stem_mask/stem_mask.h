@@ -31,7 +31,7 @@
 //   presence   | [B, S]             | u8    |         | optional, contiguous: is the stem there?
 //   key_mask   | [B, T]             | u8    |         | optional, contiguous: is the frame there?
 //   weight     | [B, S]             | f32   |         | optional, 1 if absent, contiguous
-//   gradient   | [S, B, T, O]       | f32   | =       | optional; any strides, last stride 1
+//   gradient   | [S, B, T, O]       | f32 or bf16 (rounded once) | = | optional; strides likewise
 //   count      | [S]                | f64   | +=      | by mask_count; mask_loss reads it
 //   loss       | [S]                | f64   | +=      |
 //   weighted   | [S]                | f64   | +=      |

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "kernels/common/parallel_for.h"
+#include "kernels/common/widened.h"
 #include "kernels/stem_mask/mask_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -225,6 +226,9 @@ void mask_count(const ExecutionContext& /*ctx*/, const MaskCountArgs& args) {
 }
 
 void mask_loss(const ExecutionContext& ctx, const MaskLossArgs& args) {
+  if (args.gradient && args.gradient.dtype() == DType::kBF16) {
+    return in_float32(ctx, args, mask_loss, [](Widened& f32, auto& a) { f32.output(a.gradient); });
+  }
   const LossJob job(args);
   const int64_t stems = args.prediction.dim(0);
   const int64_t frames = args.prediction.dim(2);

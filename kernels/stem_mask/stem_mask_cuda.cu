@@ -61,6 +61,27 @@ auto rows_of(const BasicTensorView<kConst>& view) {
               : OutputRows<Element>{};
 }
 
+// [S, B, T, O] of float32 or bf16, to be written.
+struct GradientRows {
+  void* data = nullptr;
+  bool bf16 = false;
+  int64_t stride_s = 0, stride_b = 0, stride_t = 0;
+
+  __device__ __forceinline__ void store(const FramePosition& p, int output, float value) const {
+    const int64_t i = p.s * stride_s + p.b * stride_b + p.t * stride_t + output;
+    if (bf16) {
+      static_cast<Bf16*>(data)[i] = to_bf16(value);
+    } else {
+      static_cast<float*>(data)[i] = value;
+    }
+  }
+};
+GradientRows gradient_rows_of(const TensorView& view) {
+  return view ? GradientRows{view.data(), view.dtype() == DType::kBF16, view.stride(0),
+                             view.stride(1), view.stride(2)}
+              : GradientRows{};
+}
+
 // [S, B, C, T, K, 2]; the mixture has no stems.
 template <typename T>
 struct Spectra {
@@ -206,7 +227,7 @@ struct LossParameters {
   Frames frames;
   MaskLossRule rule;
   OutputRows<const float> prediction;
-  OutputRows<float> gradient;
+  GradientRows gradient;
   Spectra<const float> mixture, target;
   Presence present;
   const float* weight;  // [B, S], or null
@@ -245,11 +266,12 @@ __device__ __forceinline__ double loss_bins(const LossParameters& p, const Frame
 // Writes the gradient of one mask's outputs: what the bins around a band's centre say, by share.
 // Every thread takes as many rounds, since they shuffle.
 template <int kParts>
-__device__ __forceinline__ void gather_bands(const Frames& frames, const MaskMemory& memory,
-                                             float scale, float* gradient) {
-  const MaskTable& table = frames.table;
-  const int bands = frames.layout.bands;
-  const int bins = frames.layout.bins;
+__device__ __forceinline__ void gather_bands(const LossParameters& p, const FramePosition& at,
+                                             int first_output, const MaskMemory& memory,
+                                             float scale) {
+  const MaskTable& table = p.frames.table;
+  const int bands = p.frames.layout.bands;
+  const int bins = p.frames.layout.bins;
   const int lane = static_cast<int>(threadIdx.x) % kBandThreads;
   const int group = static_cast<int>(threadIdx.x) / kBandThreads;
   for (int first = 0; first < kParts * bands; first += kGroups) {
@@ -268,7 +290,8 @@ __device__ __forceinline__ void gather_bands(const Frames& frames, const MaskMem
     }
     sum = warp_sum<kBandThreads>(sum);
     if (inside && lane == 0) {
-      gradient[output] = scale * (kParts == 1 ? memory.slope[output] : 1.0f) * sum;
+      p.gradient.store(at, first_output + output,
+                       scale * (kParts == 1 ? memory.slope[output] : 1.0f) * sum);
     }
   }
 }
@@ -297,13 +320,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks) mask_loss_kernel(LossParame
       sum += loss_bins<kParts, kCompression, kWidth>(p, at, mask, memory);
       if (p.gradient.data != nullptr) {
         __syncthreads();
-        gather_bands<kParts>(p.frames, memory, scale, p.gradient.at(at) + first_output);
+        gather_bands<kParts>(p, at, first_output, memory, scale);
       }
     }
   } else if (p.gradient.data != nullptr) {
     const int outputs = layout.masks() * kParts * layout.bands;
     for (int i = static_cast<int>(threadIdx.x); i < outputs; i += kThreads) {
-      p.gradient.at(at)[i] = 0.0f;
+      p.gradient.store(at, i, 0.0f);
     }
   }
   auto& block_sum = shared_storage<BlockSum<kThreads, double>>();
@@ -392,7 +415,7 @@ void mask_loss(const ExecutionContext& ctx, const MaskLossArgs& args) {
   LossParameters p = {.frames = frames_of(args),
                       .rule = mask_loss_rule(args),
                       .prediction = rows_of(args.prediction),
-                      .gradient = rows_of(args.gradient),
+                      .gradient = gradient_rows_of(args.gradient),
                       .mixture = spectra_of(args.mixture),
                       .target = spectra_of(args.target),
                       .present = presence_of(args),

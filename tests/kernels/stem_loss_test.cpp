@@ -106,6 +106,25 @@ TEST_P(StemLossTest, FollowsTheFormula) {
   for_each_simd_level([] { check_formula(GetParam()); });
 }
 
+// A bf16 gradient is the float32 one, rounded.
+TEST_P(StemLossTest, Bf16GradientIsRounded) {
+  for_each_simd_level([] {
+    const StemLossCase& c = GetParam();
+    Problem p(c);
+    stem_count(test_context(), p.count_args(c));
+    StemLossArgs args = p.loss_args(c);
+    stem_loss(test_context(), args);
+    const auto weighted = p.weighted.values();
+    GuardedTensor narrow(p.shape, DType::kBF16, p.layout);
+    args.gradient = narrow.view();
+    p.loss.assign(std::vector<double>(static_cast<std::size_t>(c.s), 0.0));
+    p.weighted.assign(std::vector<double>(static_cast<std::size_t>(c.s), 0.0));
+    stem_loss(test_context(), args);
+    EXPECT_EQ(narrow.values(), rounded_to_bf16(p.gradient.values()));
+    EXPECT_EQ(p.weighted.values(), weighted);
+  });
+}
+
 // Evaluation asks for no gradient and must get the same loss.
 void check_without_gradient(const StemLossCase& c) {
   Problem p(c);

@@ -171,6 +171,22 @@ TEST_P(StemMaskTest, EstimatesFollowTheFormula) {
   for_each_simd_level([] { check_apply(GetParam()); });
 }
 
+// A bf16 gradient is the float32 one, rounded.
+TEST_P(StemMaskTest, Bf16GradientIsRounded) {
+  for_each_simd_level([] {
+    Problem p(GetParam());
+    p.count_and_loss();
+    const auto weighted = p.weighted.values();
+    GuardedTensor narrow(p.gradient.view().shape(), DType::kBF16, {.row_gap = 2});
+    p.clear_sums();
+    MaskLossArgs args = p.loss_args();
+    args.gradient = narrow.view();
+    mask_loss(test_context(), args);
+    EXPECT_EQ(narrow.values(), rounded_to_bf16(p.gradient.values()));
+    EXPECT_EQ(p.weighted.values(), weighted);
+  });
+}
+
 // Evaluation asks for no gradient and must get the same loss.
 TEST_P(StemMaskTest, WithoutGradientTheLossHasTheSameBits) {
   for_each_simd_level([] {

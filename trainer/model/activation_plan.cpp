@@ -99,11 +99,6 @@ class Planner {
   ArenaPlan::Id training_float_rows(const std::string& name, int64_t columns, int first, int last) {
     return training_ ? float_rows(name, columns, first, last) : -1;
   }
-  // The copy of a float32 tensor that products read.
-  ArenaPlan::Id factor(const std::string& name, int64_t columns, int first, int last) {
-    return precision_ == DType::kF32 ? -1 : rows(name + " factor", columns, first, last);
-  }
-
   // The input of the branch (or of the heads) that follows `branch`; in post-norm it is the
   // residual as well.
   ArenaPlan::Id normed(const std::string& name, int branch, int written) {
@@ -178,12 +173,8 @@ class Planner {
     a.pre_activation = training_rows("heads pre-activation", hidden, time_.head_hidden(),
                                      time_.head_output_backward());
     a.output = float_rows("heads output", outputs, time_.head_output(), time_.loss());
-    a.output_gradient = training_float_rows("heads output gradient", outputs, time_.loss(),
-                                            time_.head_output_backward());
-    if (training_) {
-      a.output_gradient_factor = factor("heads output gradient", outputs,
-                                        time_.head_output_backward(), time_.head_output_backward());
-    }
+    a.output_gradient =
+        training_rows("heads output gradient", outputs, time_.loss(), time_.head_output_backward());
     a.hidden_gradient = training_rows("heads hidden gradient", hidden, time_.head_output_backward(),
                                       time_.head_hidden_backward());
     plan_.heads = a;

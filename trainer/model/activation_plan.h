@@ -5,9 +5,8 @@
 // inference keeps nothing beyond its next use. Everything is linear in batch × tokens.
 //
 // In bf16 the tensors that layers, norms and the attention function pass on are bf16. float32 stay
-// u and the statistics that attention saves, the statistics of norms, and the model's outputs with
-// their gradient, of which the heads' products read a bf16 copy (…_factor). Training then keeps
-// 30·dim + 16·heads bytes per token and block.
+// u and the statistics that attention saves, the statistics of norms, and the model's outputs, but
+// not their gradient. Training then keeps 30·dim + 16·heads bytes per token and block.
 #pragma once
 
 #include <cstdint>
@@ -57,12 +56,11 @@ struct NormActivations {
 };
 
 struct HeadActivations {
-  ArenaPlan::Id hidden = -1;                  // [M, 6·dim] after ReLU and quantum activation
-  ArenaPlan::Id pre_activation = -1;          // [M, 6·dim] training
-  ArenaPlan::Id output = -1;                  // [6, M, out]
-  ArenaPlan::Id output_gradient = -1;         // [6, M, out]
-  ArenaPlan::Id output_gradient_factor = -1;  // [6, M, out] bf16 only
-  ArenaPlan::Id hidden_gradient = -1;         // [M, 6·dim], of the pre-activation
+  ArenaPlan::Id hidden = -1;           // [M, 6·dim] after ReLU and quantum activation
+  ArenaPlan::Id pre_activation = -1;   // [M, 6·dim] training
+  ArenaPlan::Id output = -1;           // [6, M, out]
+  ArenaPlan::Id output_gradient = -1;  // [6, M, out] of the precision
+  ArenaPlan::Id hidden_gradient = -1;  // [M, 6·dim], of the pre-activation
 };
 
 // Of training.precision: "fp32" or "bf16".

@@ -1,7 +1,5 @@
 #include "trainer/model/model_pass.h"
 
-#include "kernels/cast/cast.h"
-
 namespace stemfabric {
 
 namespace {
@@ -23,15 +21,6 @@ DenseParameters dense_of(const ParameterBlocks& blocks, const ParameterInfo& ker
 }
 
 }  // namespace
-
-ConstTensorView ModelPass::factor(const TensorView& tensor, ArenaPlan::Id copy) const {
-  if (copy < 0) {
-    return tensor;
-  }
-  const TensorView narrow(arena.view(copy).data(), DType::kBF16, tensor.shape());
-  cast(ctx, {.x = tensor, .y = narrow});
-  return narrow;
-}
 
 DenseParameters dense_parameters(const ParameterBlocks& blocks, const std::string& name,
                                  LayerResult result) {

@@ -62,9 +62,6 @@ struct ModelPass {
     const TensorView whole = arena.view(id);
     return {whole.data(), whole.dtype(), Shape{rows(), columns}};
   }
-  // What products read in the place of a float32 tensor: the tensor itself, or its bf16 copy, made
-  // here, if one was planned.
-  ConstTensorView factor(const TensorView& tensor, ArenaPlan::Id copy) const;
   TensorView vector(ArenaPlan::Id id) const {
     return id < 0 ? TensorView() : TensorView(arena.view(id).data(), DType::kF32, Shape{rows()});
   }

@@ -71,7 +71,8 @@ TensorView StemHeads::output(const ModelPass& pass) const {
 }
 
 TensorView StemHeads::output_gradient(const ModelPass& pass) const {
-  return {pass.arena.view(activations_.output_gradient).data(), DType::kF32,
+  const TensorView gradient = pass.arena.view(activations_.output_gradient);
+  return {gradient.data(), gradient.dtype(),
           Shape{kStemCount, pass.batch, pass.tokens, output_dim_}};
 }
 
@@ -102,11 +103,9 @@ void StemHeads::backward(const ModelPass& pass, const ConstTensorView& input,
   const TensorView hidden = pass.matrix(activations_.hidden, width);
   const TensorView pre_activation = pass.matrix(activations_.pre_activation, width);
   const TensorView d_hidden = pass.matrix(activations_.hidden_gradient, width);
-  const ConstTensorView d_all =
-      pass.factor(output_gradient(pass), activations_.output_gradient_factor);
   {
     const TraceScope scope("heads output product backward");
-    const ConstTensorView d_output = by_rows(d_all);
+    const ConstTensorView d_output = by_rows(output_gradient(pass));
     linear_backward_kernel(pass.ctx, {.x = by_stem(hidden, dim_),
                                       .dy = d_output,
                                       .dkernel = output_.kernel_grad,

@@ -141,7 +141,7 @@ class Counter {
     add("mask count", 1, 0, kStemCount * static_cast<double>(size_.batch));
     const double operations = model_.mask == "complex" ? 60 : 45;
     add("mask loss", 1, operations * kStemCount * spectra() / 2,
-        kFloat * ((kStemCount + 1) * spectra() + 2 * outputs));
+        kFloat * ((kStemCount + 1) * spectra() + outputs) + value_ * outputs);
   }
 
   void fill() { once("fill gradients", 0, kFloat * parameters_); }
@@ -169,7 +169,7 @@ class Counter {
   void stem_loss() {
     const double outputs = kStemCount * rows_ * static_cast<double>(model_.output_dim);
     add("stem count", 1, 0, outputs);
-    add("stem loss", 1, 5 * outputs, kFloat * 3 * outputs + outputs);
+    add("stem loss", 1, 5 * outputs, (kFloat * 2 + value_ + 1) * outputs);
   }
 
   void backward() {
@@ -178,7 +178,6 @@ class Counter {
     const double out = static_cast<double>(model_.output_dim);
     const double stream = rows_ * dim_;
     const double added = post_norm() ? stream : 0;  // dx += into the residual's gradient
-    cast("output gradient", 1, kStemCount * rows_ * out);
     kernel_gradient("heads output", kStemCount, dim_, out);
     input_gradient("heads output", kStemCount, dim_, out, {value_, stream});
     kernel_gradient("heads hidden", 1, dim_, kStemCount * dim_);
