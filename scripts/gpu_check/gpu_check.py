@@ -31,7 +31,8 @@ GPU_FIELDS = ("name", "driver_version", "memory.total", "compute_cap", "power.li
 LEAST_S = 5  # no step starts with less time left
 PACK_EVERY_S = 30
 LIBC = ctypes.CDLL(None)
-MOST_PROCESSES = 3  # of one program of tests, for what an error of the device left over
+# Of one program of tests, for what a broken test kept from running, by how its last process ended: one that hangs costs much.
+MOST_PROCESSES = {"failed": 3, "timed out": 2}
 
 
 def find_gpu():
@@ -173,7 +174,7 @@ def why_not(step, records, raw, seconds_left, stop):
 
 def rest_of_tests(step, record, raw, number):
     """The step for tests that one which broke something kept from running, or None."""
-    if step.kind != "gtest" or record["outcome"] != "failed" or number >= MOST_PROCESSES:
+    if step.kind != "gtest" or number >= MOST_PROCESSES.get(record["outcome"], 0):
         return None
     command = gtest_output.rest_of(step.command, report.read(raw / f"{step.name}.out"))
     if command is None:

@@ -140,7 +140,7 @@ def gtest(name, what, program, raw, limit_s, pattern="*", env=None):
 
 def kernel_tests(programs, raw, quick):
     return [gtest(f"kernels_cuda_tests.{group}", "ops against their float64 oracle", programs["kernels_cuda_tests"], raw,
-                  40 if quick else 90, test_filter(group), SYNC) for group in TEST_GROUPS]
+                  30 if quick else 45, test_filter(group), SYNC) for group in TEST_GROUPS]
 
 
 def training_step(programs, work, name, what, steps, options, library=None):

@@ -132,7 +132,7 @@ def kernels(raw, steps):
         cases.append(case)
     contexts = [context for context, _ in outputs if context]
     first = contexts[0] if contexts else {}
-    return {"context": {k: first[k] for k in ("device", "peak", "copy_GB_per_s") if k in first},
+    return {"context": {k: first[k] for k in ("device", "peak", "peak_bf16", "copy_GB_per_s") if k in first},
             "rates": rates(contexts, peer_rows), "cases": cases,
             "without_peer": sorted({row["case"] for row in peer_rows if "no_peer" in row})}
 
@@ -363,9 +363,10 @@ def kernel_lines(results):
             continue
         rows.append((f"`{case['implementation']}`", number(case.get("median_us")), number(case.get("%floor"), 0),
                      number(case.get("TFLOP/s"), 2), number(case.get("GB/s"), 0), *[peer_cell(case, name) for name in names]))
+    peak = "; bf16 ".join(measured["context"][key] for key in ("peak", "peak_bf16") if key in measured["context"])
     lines = ["## Kernels", "", "Verified, then timed with cold caches, median, µs; in brackets: times ours. PyTorch's are of the same "
              "precision: float32 beside `/stemfabric`, bfloat16 beside `/stemfabric_bf16` and `/stemfabric_cudnn`. "
-             f"Peak: {measured['context'].get('peak', 'not measured')}.", ""] + table(
+             f"Peak: {peak or 'not measured'}.", ""] + table(
         ["case", "µs", "% of floor", "TFLOP/s", "GB/s", *[f"torch {name}" for name in names]], rows)
     failed = [f"- `{case['case']}` {peer}: {reason}" for case in measured["cases"] for peer, reason in case.get("torch_missing", {}).items()]
     without = sorted({case.split("/")[0] for case in measured["without_peer"]})
