@@ -229,7 +229,7 @@ def kernel_peers(programs, python, raw, repeats, quick):
     return [
         Step("cases", "names of all kernels' cases", [
             programs["kernel_benchmarks"], "--device=cuda", "--benchmark_list_tests=true"], 30),
-        peers("torch_kernels", "the same kernels in PyTorch", 45 if quick else 100,
+        peers("torch_kernels", "the same kernels in PyTorch", 45 if quick else 80,
               "--filter", PEERS_FIRST, "--compile", PEERS_COMPILED),
     ], [
         peers("torch_kernels_rest", "the other kernels in PyTorch", 20 if quick else 60,
@@ -258,10 +258,11 @@ def make_plan(programs, raw, work, quick, python=sys.executable):
         *training(programs, work, quick),
         *steps,
         *kernel_benchmarks(programs, KERNEL_GROUPS_FIRST, repeats, quick),
+        *compiled[:1],
         *peers,
         *kernel_benchmarks(programs, KERNEL_GROUPS_LAST, repeats, quick),
         *tools[:1],
-        *compiled,
+        *compiled[1:],
         *other_peers,
         *([] if quick else tools[1:]),
     ]

@@ -164,8 +164,8 @@ class Plan(unittest.TestCase):
     def test_what_says_most_comes_first(self):
         order = ["kernels_cuda_tests.attention", "kernels_cuda_tests.bss_eval", "trainer_cuda_tests", "train_cuda",
                  "work_softmax_bf16", "step_fp32", "torch_eager", "kernels.attention", "kernels.stem_loss",
-                 "kernels.residual_norm", "kernels.adam", "kernels.stft_features", "torch_kernels", "kernels.linear",
-                 "kernels.bss_eval", "sanitizer_memcheck", "torch_compiled_bf16", "torch_kernels_rest", "sanitizer_racecheck"]
+                 "kernels.residual_norm", "kernels.adam", "kernels.stft_features", "torch_compiled_bf16", "torch_kernels", "kernels.linear",
+                 "kernels.bss_eval", "sanitizer_memcheck", "torch_compiled", "torch_kernels_rest", "sanitizer_racecheck"]
         places = [self.names.index(name) for name in order]
         self.assertEqual(places, sorted(places))
         self.assertEqual([n for n in self.names if n.startswith("kernels.")][-1], "kernels.bss_eval")
