@@ -7,12 +7,14 @@
 Shapes come from the names of the cases. Prints one JSON line per case and implementation:
   eager     plain operations, float32 without TF32; Adam is PyTorch's fused one on a GPU
   compiled  the same under torch.compile(mode="max-autotune-no-cudagraphs"), PyTorch 2 on a GPU
-  eager_bf16, compiled_bf16   the same in bfloat16, attention only: T x T matrices in half the bytes
+  eager_bf16, compiled_bf16   the same with every tensor in bfloat16: of attention (T x T matrices in
+            half the bytes), and of other ops whose case is named with /stemfabric_bf16 too
   sdpa, sdpa_bf16   scaled_dot_product_attention, for softmax attention only, by the kernels it picks
   sdpa_cudnn_bf16   the same by cuDNN's
-What is compiled comes last; a case that fails or no longer fits --budget-s is a line that says so.
-A line of a case whose backward is timed contains the backward pass alone, but stem_loss, which is the
-loss with its gradient, as ours.
+Eager comes first, then sdpa, and what is compiled last. A case that fails or no longer fits --budget-s
+is a line that says so, as is one that has no counterpart here (bss_eval, chunk_mix). A line of a case
+whose backward is timed contains the backward pass alone, but stem_loss and mask_loss, which are the
+loss with its gradient, as ours. On a GPU the first line is the rate of a large product in bfloat16.
 """
 import argparse
 import json
@@ -24,36 +26,48 @@ import torch
 import torch.nn.functional as F
 
 import audio_transforms
+import mask_maths
 from attention_maths import attention, quantum
 from torch_timing import ColdTimer, exact_float32, pick_device
 
 HEADS = 8
 
 
+# What the names of cases say after "op/".
+SHAPES = (
+    (r"linear_\w+", r"\w+/(?P<m>\d+)x(?P<k>\d+)x(?P<n>\d+)"),
+    (r"relu_quantum_\w+", r"(?P<rows>\d+)x(?P<columns>\d+)"),
+    (r"attention_\w+", r"(?P<kind>[a-z]+)/B(?P<B>\d+)_T(?P<T>\d+)_D(?P<D>\d+)(?P<dropout>_dropout)?"),
+    (r"residual_norm_\w+", r"m(?P<m>\d+)_c(?P<c>\d+)(?:_p(?P<dropout>\d+))?"),
+    (r"stem_loss", r"b(?P<b>\d+)_t(?P<t>\d+)_o(?P<o>\d+)(?P<masked>_plain)?"),
+    (r"adam", r"(?P<decoupled>torch|adamw)_(?P<n>\d+[kM]?)"),
+)
+MEANING = {  # of what is no number
+    ("attention", "dropout"): lambda text: 0.1 if text else 0.0,
+    ("residual", "dropout"): lambda text: int(text or 0) / 100,
+    ("stem", "masked"): lambda text: text is None,
+    ("adam", "decoupled"): lambda text: text == "adamw",
+    ("adam", "n"): lambda text: int(text.rstrip("kM")) << {"k": 10, "M": 20}.get(text[-1], 0),
+}
+
+
 def shapes_of(name):
-    """(op, what the name says) of a case of kernel_benchmarks, without its implementation."""
+    """(op, what the name says) of a case of kernel_benchmarks, without its implementation. ValueError
+    if there is no such op here."""
     op, _, rest = name.partition("/")
-    if op.startswith("linear_"):
-        m, k, n = map(int, rest.rsplit("/", 1)[1].split("x"))
-        return op, {"m": m, "k": k, "n": n}
-    if op.startswith("relu_quantum_"):
-        rows, columns = map(int, rest.split("x"))
-        return op, {"rows": rows, "columns": columns}
-    if op.startswith("attention_"):
-        kind, b, t, d, dropout = re.fullmatch(r"(\w+)/B(\d+)_T(\d+)_D(\d+)(_dropout)?", rest).groups()
-        return op, {"kind": kind, "B": int(b), "T": int(t), "D": int(d), "dropout": 0.1 if dropout else 0.0}
-    if op.startswith("residual_norm_"):
-        m, c, p = re.fullmatch(r"m(\d+)_c(\d+)(?:_p(\d+))?", rest).groups()
-        return op, {"m": int(m), "c": int(c), "dropout": int(p or 0) / 100}
-    if op == "stem_loss":
-        b, t, o, plain = re.fullmatch(r"b(\d+)_t(\d+)_o(\d+)(_plain)?", rest).groups()
-        return op, {"b": int(b), "t": int(t), "o": int(o), "masked": plain is None}
-    if op in ("stft", "istft", "stft_features"):
-        return op, audio_transforms.shape_of(rest)
-    if op == "adam":
-        form, n, unit = re.fullmatch(r"(\w+?)_(\d+)([kM]?)", rest).groups()
-        return op, {"decoupled": form == "adamw", "n": int(n) * {"": 1, "k": 1 << 10, "M": 1 << 20}[unit]}
-    raise ValueError(f"unknown case {name}")
+    try:
+        if op in AUDIO:
+            return op, audio_transforms.shape_of(rest)
+        if op in MASKS:
+            return op, mask_maths.shape_of(rest)
+    except AttributeError:  # it is named otherwise
+        raise ValueError(f"{name} is no case that is known here") from None
+    for ops, form in SHAPES:
+        found = re.fullmatch(form, rest) if re.fullmatch(ops, op) else None
+        if found and (op in MAKERS or op == "adam"):
+            return op, {key: MEANING.get((op.split("_")[0], key), lambda x: int(x) if x.isdigit() else x)(text)
+                        for key, text in found.groupdict().items()}
+    raise ValueError(f"{op} has no counterpart in PyTorch here")
 
 
 # Each maker returns (function, arguments); the function is what is compiled, its call what is timed.
@@ -96,8 +110,8 @@ def attention_inputs(device, B, T, D, grad, dtype=torch.float32):
             for _ in range(3)]
 
 
-def make_attention(device, kind, B, T, D, dropout, grad, dtype=torch.float32):
-    return (lambda q, k, v: attention(q, k, v, kind, dropout)), attention_inputs(device, B, T, D, grad, dtype)
+def make_attention(device, kind, B, T, D, dropout, grad):
+    return (lambda q, k, v: attention(q, k, v, kind, dropout)), attention_inputs(device, B, T, D, grad)
 
 
 def make_residual_norm(device, m, c, dropout, grad):
@@ -154,7 +168,7 @@ def sdpa_call(device, op, kind, B, T, D, dropout, dtype, cudnn):
 def call_of(op, function, arguments):
     if op in ("attention_backward", "residual_norm_backward"):
         return backward_call(function, arguments)
-    if op == "stem_loss":
+    if op in ("stem_loss", "mask_loss"):
         return lambda: torch.autograd.grad(function(*arguments), arguments[0])
     if any(a is not None and a.requires_grad for a in arguments):
         return lambda: function(*arguments)
@@ -164,29 +178,35 @@ def call_of(op, function, arguments):
     return run
 
 
-def maker_of(op, s, dtype):
-    if op.startswith("attention_"):
-        return lambda device: make_attention(device, grad=op != "attention_inference", dtype=dtype, **s)
-    if op in ("residual_norm_forward", "residual_norm_backward"):
-        return lambda device: make_residual_norm(device, grad=True, **s)
-    makers = {"linear_forward": make_linear_forward, "linear_backward_input": make_linear_backward_input,
-              "linear_backward_kernel": make_linear_backward_kernel,
-              "relu_quantum_forward": make_relu_quantum_forward,
-              "relu_quantum_backward": make_relu_quantum_backward, "stem_loss": make_stem_loss,
-              "stft": audio_transforms.make_stft, "istft": audio_transforms.make_istft,
-              "stft_features": audio_transforms.make_stft_features}
-    return lambda device: makers[op](device, **s)
+def maker(function, **fixed):
+    return lambda device, **s: function(device, **s, **fixed)
 
 
-def implementations(op, s, compiled):
-    out = ["eager"]
+AUDIO = {"stft": audio_transforms.make_stft, "istft": audio_transforms.make_istft,
+         "stft_features": audio_transforms.make_stft_features}
+MASKS = {"mask_apply": mask_maths.make_estimate, "mask_loss": mask_maths.make_mask_loss}
+MAKERS = {
+    "linear_forward": make_linear_forward, "linear_backward_input": make_linear_backward_input,
+    "linear_backward_kernel": make_linear_backward_kernel,
+    "relu_quantum_forward": make_relu_quantum_forward, "relu_quantum_backward": make_relu_quantum_backward,
+    "attention_inference": maker(make_attention, grad=False), "attention_forward": maker(make_attention, grad=True),
+    "attention_backward": maker(make_attention, grad=True),
+    "residual_norm_forward": maker(make_residual_norm, grad=True),
+    "residual_norm_backward": maker(make_residual_norm, grad=True),
+    "stem_loss": make_stem_loss, **AUDIO, **MASKS}
+BF16_OPS = ("linear_", "relu_quantum_", "residual_norm_")
+NOT_COMPILED = ("adam", "mask_apply", "mask_loss")  # one kernel already; complex numbers
+
+
+def implementations(op, s, compiled, bf16):
+    """Which there are of a case; bf16: ours has one."""
     attends = op.startswith("attention_")
-    if attends:
-        out.append("eager_bf16")
-        if s["kind"] == "softmax" and hasattr(F, "scaled_dot_product_attention"):
-            out += ["sdpa", "sdpa_bf16", "sdpa_cudnn_bf16"]
-    if compiled and op != "adam":  # fused Adam is one kernel already
-        out += ["compiled"] + (["compiled_bf16"] if attends else [])
+    bf16 = attends or (bf16 and op.startswith(BF16_OPS))
+    out = ["eager"] + (["eager_bf16"] if bf16 else [])
+    if attends and s["kind"] == "softmax" and hasattr(F, "scaled_dot_product_attention"):
+        out += ["sdpa", "sdpa_bf16", "sdpa_cudnn_bf16"]
+    if compiled and op not in NOT_COMPILED:
+        out += ["compiled"] + (["compiled_bf16"] if bf16 else [])
     return out
 
 
@@ -197,7 +217,9 @@ def prepare(op, s, implementation, device):
     dtype = torch.bfloat16 if implementation.endswith("_bf16") else torch.float32
     if implementation.startswith("sdpa"):
         return sdpa_call(device, op, dtype=dtype, cudnn="cudnn" in implementation, **s)
-    function, arguments = maker_of(op, s, dtype)(device)
+    function, arguments = MAKERS[op](device, **s)
+    if dtype != torch.float32:
+        arguments = [a.detach().to(dtype).requires_grad_(a.requires_grad) for a in arguments]
     if implementation.startswith("compiled"):
         torch.compiler.reset()
         # The backward pass alone is timed over and over from one forward pass.
@@ -206,20 +228,42 @@ def prepare(op, s, implementation, device):
     return call_of(op, function, arguments)
 
 
-def case_names(lines, pattern):
-    """Names without implementation, in order, once each."""
-    names = []
+def case_names(lines, pattern="", exclude=None):
+    """Names without implementation, in order, with the set of ours: {"stemfabric", "stemfabric_bf16", ...}."""
+    names = {}
     for line in lines:
-        name = line.strip().split("/stemfabric")[0]
-        if "/stemfabric" in line and name not in names and re.search(pattern, name):
-            names.append(name)
+        found = re.match(r"(\S+?)/(stemfabric\w*)", line.strip())
+        if found and re.search(pattern, found.group(1)) and not (exclude and re.search(exclude, found.group(1))):
+            names.setdefault(found.group(1), set()).add(found.group(2))
     return names
+
+
+def plan_of(names, compiled):
+    """(what to time, in order: [(case, op, shape, implementation)]; why others have no peer: {case: reason})"""
+    plan, without = [], {}
+    for name, ours in names.items():
+        try:
+            op, s = shapes_of(name)
+        except ValueError as error:
+            without[name] = str(error)
+            continue
+        plan += [(name, op, s, i) for i in implementations(op, s, compiled(name), "stemfabric_bf16" in ours)]
+    order = ("eager", "sdpa", "compiled")
+    plan.sort(key=lambda entry: order.index(entry[3].split("_")[0]))
+    return plan, without
+
+
+def product_rate(timer, device, size=8192):
+    """TFLOP/s of a product in bfloat16, the best of some."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size ** 3 / timer.median_us(lambda: a @ b, 10)[1] * 1e-6
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", required=True, help="file with names of cases, one per line; - for stdin")
     parser.add_argument("--filter", default="", help="regular expression: only these cases")
+    parser.add_argument("--exclude", metavar="REGEX", help="but not these")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--compile", default="", metavar="REGEX", help="which cases also compiled (default: all)")
@@ -230,31 +274,40 @@ def main():
     exact_float32()
     torch.manual_seed(1)
     with sys.stdin if a.cases == "-" else open(a.cases) as lines:
-        names = case_names(lines, a.filter)
+        names = case_names(lines, a.filter, a.exclude)
     if not names:
         raise SystemExit(f"{a.cases}: no case of kernel_benchmarks is named there")
     can_compile = device.type == "cuda" and hasattr(torch, "compile")
-    plan = [(name, i) for name in names
-            for i in implementations(*shapes_of(name), can_compile and re.search(a.compile, name))]
-    plan.sort(key=lambda entry: entry[1].startswith("compiled"))
-    timer = ColdTimer(device)
+    plan, without = plan_of(names, lambda name: can_compile and re.search(a.compile, name))
     out = open(a.out, "w") if a.out else None
-    start = time.monotonic()
-    for name, implementation in plan:
-        row = {"case": name, "implementation": implementation, "device": device_name, "torch": torch.__version__}
-        if time.monotonic() - start > a.budget_s:
-            row["skipped"] = f"after {a.budget_s:.0f} s"
-        else:
-            try:
-                op, s = shapes_of(name)
-                median, best = timer.median_us(prepare(op, s, implementation, device), a.repeats)
-                row.update(median_us=round(median, 2), best_us=round(best, 2), repeats=a.repeats)
-            except Exception as error:  # the next case may well run
-                row["error"] = f"{type(error).__name__}: {str(error)[:300]}"
+    about = {"device": device_name, "torch": torch.__version__}
+
+    def tell(row):
         line = json.dumps(row)
         print(line, flush=True)
         if out:
             print(line, file=out, flush=True)
+
+    timer = ColdTimer(device)
+    start = time.monotonic()
+    if device.type == "cuda":
+        try:
+            tell({"what": "product_bf16", **about, "TFLOP/s": round(product_rate(timer, device), 1)})
+        except Exception as error:
+            tell({"what": "product_bf16", **about, "error": f"{type(error).__name__}: {str(error)[:300]}"})
+    for name, reason in without.items():
+        tell({"case": name, "implementation": "none", **about, "no_peer": reason})
+    for name, op, s, implementation in plan:
+        row = {"case": name, "implementation": implementation, **about}
+        if time.monotonic() - start > a.budget_s:
+            row["skipped"] = f"after {a.budget_s:.0f} s"
+        else:
+            try:
+                median, best = timer.median_us(prepare(op, s, implementation, device), a.repeats)
+                row.update(median_us=round(median, 2), best_us=round(best, 2), repeats=a.repeats)
+            except Exception as error:  # the next case may well run
+                row["error"] = f"{type(error).__name__}: {str(error)[:300]}"
+        tell(row)
 
 
 if __name__ == "__main__":
