@@ -1,6 +1,7 @@
 #include "kernels/attention/attention_cudnn.h"
 #if SF_HAVE_CUDNN
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <set>
 
@@ -22,6 +23,8 @@ enum GradientId : int64_t { kDO = kBias + 1, kDQ, kDK, kDV, kOne, kDelta };
 constexpr std::size_t kMostScratch = std::size_t{1} << 30;
 // NVIDIA's own front end refuses attention by these for known errors.
 constexpr std::array kWrongVersions = {"9.10.0", "9.10.1"};
+
+std::atomic<bool> g_has_computed = false;  // a forward pass
 
 void log_once(const std::string& text) {
   static std::mutex mutex;
@@ -263,8 +266,11 @@ bool cudnn_attention_forward(const ExecutionContext& ctx, const AttentionForward
   const float scale = scale_of(a);
   plan->run(ctx.stream(), pointers_of(args, stats, scale, bias), scratch_of(scope, *plan));
   clear_closed(ctx, a, mask, attention::rows_of<Bf16>(args.o));
+  g_has_computed = true;
   return true;
 }
+
+std::string cudnn_attention_version() { return g_has_computed ? cudnn_version() : std::string(); }
 
 bool cudnn_attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
   if (!asked_for(args) || !usable()) {
@@ -315,6 +321,7 @@ bool cudnn_attention_backward(const ExecutionContext& /*ctx*/,
                               const AttentionBackwardArgs& /*args*/) {
   return false;
 }
+std::string cudnn_attention_version() { return {}; }
 
 }  // namespace stemfabric::cuda
 #endif
