@@ -185,9 +185,7 @@ std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ct
 
 void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dtype = DType::kF32,
                     bool cudnn = false) {
-  const std::string name = cudnn                   ? "/stemfabric_cudnn"
-                           : dtype == DType::kBF16 ? "/stemfabric_bf16"
-                                                   : "/stemfabric";
+  const std::string name = cudnn ? "/stemfabric_cudnn" : implementation_name(dtype);
   for (const AttentionCase& c : cases) {
     if (cudnn && c.activation != AttentionActivation::kSoftmax) {
       continue;

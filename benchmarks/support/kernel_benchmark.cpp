@@ -249,6 +249,10 @@ bool register_kernel(KernelCase kernel_case) {
   return true;
 }
 
+std::string implementation_name(DType dtype) {
+  return dtype == DType::kBF16 ? "/stemfabric_bf16" : "/stemfabric";
+}
+
 void require_within_bound(const std::string& what, std::span<const double> result,
                           std::span<const double> naive, std::span<const double> oracle,
                           test::Floor floor) {

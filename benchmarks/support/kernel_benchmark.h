@@ -38,6 +38,8 @@ struct KernelCase {
 };
 
 bool register_kernel(KernelCase kernel_case);
+// The last part of the name of ours: "/stemfabric", or "/stemfabric_bf16".
+std::string implementation_name(DType dtype);
 
 // tests/support/tolerance.h as an exception.
 void require_within_bound(const std::string& what, std::span<const double> result,
