@@ -8,15 +8,16 @@
 #include "benchmarks/support/kernel_benchmark.h"
 #include "benchmarks/support/random_tensor.h"
 #include "tests/oracles/activation_oracle.h"
+#include "tests/support/bf16.h"
 
 namespace stemfabric::benchmarks {
 namespace {
 
 struct Data {
-  Data(const ExecutionContext& ctx, const Shape& shape)
-      : x(random_tensor(ctx, shape, 1, -4, 4)),
-        dy(random_tensor(ctx, shape, 2)),
-        out(output_tensor(ctx, shape)) {}
+  Data(const ExecutionContext& ctx, const Shape& shape, DType dtype)
+      : x(random_tensor(ctx, shape, 1, -4, 4, dtype)),
+        dy(random_tensor(ctx, shape, 2, -1, 1, dtype)),
+        out(output_tensor(ctx, shape, dtype)) {}
   Tensor x, dy, out;
 };
 
@@ -37,8 +38,9 @@ std::vector<double> expected(const ExecutionContext& ctx, const Data& data, bool
   return out;
 }
 
-std::function<void()> prepare(const ExecutionContext& ctx, const Shape& shape, bool gradient) {
-  auto data = std::make_shared<Data>(ctx, shape);
+std::function<void()> prepare(const ExecutionContext& ctx, const Shape& shape, bool gradient,
+                              DType dtype) {
+  auto data = std::make_shared<Data>(ctx, shape, dtype);
   const std::function<void()> run = [&ctx, data, gradient] {
     if (gradient) {
       activation_backward(ctx, {.activation = Activation::kReluQuantum,
@@ -52,8 +54,9 @@ std::function<void()> prepare(const ExecutionContext& ctx, const Shape& shape, b
     }
   };
   run();
+  const std::vector<double> naive = expected<float>(ctx, *data, gradient);
   require_within_bound("relu_quantum", values_of(ctx, data->out),
-                       expected<float>(ctx, *data, gradient),
+                       dtype == DType::kBF16 ? test::rounded_to_bf16(naive) : naive,
                        expected<double>(ctx, *data, gradient));
   return run;
 }
@@ -62,16 +65,22 @@ bool register_all() {
   struct Size {
     int64_t rows, columns;
     RunsOn on;
+    DType dtype = DType::kF32;
   };
-  for (const Size& size : {Size{2048, 1536, RunsOn::kAny}, Size{16384, 1536, RunsOn::kGpu}}) {
+  for (const Size& size : {Size{2048, 1536, RunsOn::kAny}, Size{16384, 1536, RunsOn::kGpu},
+                           Size{2048, 1536, RunsOn::kCpu, DType::kBF16},
+                           Size{16384, 1536, RunsOn::kGpu, DType::kBF16}}) {
     for (const bool gradient : {false, true}) {
       const Shape shape{size.rows, size.columns};
+      const auto element = static_cast<int64_t>(dtype_size(size.dtype));
       register_kernel(
-          {.name = fmt::format("relu_quantum_{}/{}x{}/stemfabric",
-                               gradient ? "backward" : "forward", size.rows, size.columns),
+          {.name = fmt::format("relu_quantum_{}/{}x{}{}", gradient ? "backward" : "forward",
+                               size.rows, size.columns, implementation_name(size.dtype)),
            .on = size.on,
-           .bytes = static_cast<double>(shape.elements() * 4 * (gradient ? 3 : 2)),
-           .prepare = [=](const auto& ctx) { return prepare(ctx, shape, gradient); }});
+           .bytes = static_cast<double>(shape.elements() * element * (gradient ? 3 : 2)),
+           .prepare = [=, dtype = size.dtype](const auto& ctx) {
+             return prepare(ctx, shape, gradient, dtype);
+           }});
     }
   }
   return true;

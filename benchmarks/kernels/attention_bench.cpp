@@ -2,6 +2,8 @@
 // backward, although ours does 4 (2 without gradients) and 5. scratch_MB shows that memory grows
 // linearly in T. bf16, on a GPU: the same cases beside those in float32, and those of softmax by
 // cuDNN too; where it is not installed, or has no kernel, these are an error.
+#include <fmt/core.h>
+
 #include <cmath>
 #include <memory>
 
@@ -16,21 +18,20 @@ namespace {
 using test::AttentionCase;
 using test::AttentionProblem;
 
+// Queries and keys whose scores have a standard deviation of 2, values of one of 1.
 struct Data {
-  Data(const ExecutionContext& ctx, const AttentionProblem& p, const DropoutConfig& with_dropout,
-       DType dtype, bool cudnn)
-      : shape{p.batch, p.tokens, p.heads, p.dim},
-        config{p.activation, static_cast<float>(p.alpha), static_cast<float>(p.beta),
-               static_cast<float>(p.gamma), cudnn},
-        dropout(with_dropout),
-        q(tensor_of(ctx, shape, p.q, dtype)),
-        k(tensor_of(ctx, shape, p.k, dtype)),
-        v(tensor_of(ctx, shape, p.v, dtype)),
-        d_o(tensor_of(ctx, shape, p.d_o, dtype)),
+  Data(const ExecutionContext& ctx, const AttentionCase& c, DType dtype, bool cudnn)
+      : shape{c.batch, c.tokens, c.heads, c.dim},
+        config(config_of(c, cudnn)),
+        dropout{.p = c.dropout, .key = philox_launch_key(1, 2, 3, 1)},
+        q(random_of(ctx, 1, std::sqrt(2.0), dtype)),
+        k(random_of(ctx, 2, std::sqrt(2.0), dtype)),
+        v(random_of(ctx, 3, 1, dtype)),
+        d_o(random_of(ctx, 4, 1, dtype)),
         o(output_tensor(ctx, shape, dtype)),
         o2(output_tensor(ctx, shape, dtype)),
         u(output_tensor(ctx, shape)),
-        stats(output_tensor(ctx, {p.batch, p.heads, p.tokens, 4})),
+        stats(output_tensor(ctx, {c.batch, c.heads, c.tokens, 4})),
         dq(output_tensor(ctx, shape, dtype)),
         dk(output_tensor(ctx, shape, dtype)),
         dv(output_tensor(ctx, shape, dtype)) {}
@@ -67,6 +68,17 @@ struct Data {
   Tensor q, k, v, d_o, o, o2, u, stats, dq, dk, dv;
 
  private:
+  static AttentionConfig config_of(const AttentionCase& c, bool cudnn) {
+    AttentionConfig config;
+    config.activation = c.activation;
+    config.cudnn = cudnn;
+    return config;
+  }
+  Tensor random_of(const ExecutionContext& ctx, uint64_t seed, double deviation,
+                   DType dtype) const {
+    const double most = std::sqrt(3.0) * deviation;
+    return random_tensor(ctx, shape, seed, -most, most, dtype);
+  }
   AttentionForwardArgs forward_args() {
     AttentionForwardArgs args;
     args.config = config;
@@ -79,10 +91,33 @@ struct Data {
   }
 };
 
+// What the op is given, for the oracle.
+AttentionProblem problem_of(const ExecutionContext& ctx, const AttentionCase& c, const Data& data) {
+  AttentionProblem p;
+  p.activation = c.activation;
+  p.alpha = data.config.alpha;
+  p.beta = data.config.beta;
+  p.gamma = data.config.gamma;
+  p.batch = c.batch;
+  p.tokens = c.tokens;
+  p.heads = c.heads;
+  p.dim = c.dim;
+  p.q = values_of(ctx, data.q);
+  p.k = values_of(ctx, data.k);
+  p.v = values_of(ctx, data.v);
+  p.d_o = values_of(ctx, data.d_o);
+  if (c.dropout > 0) {
+    p.keep = test::attention_keep_oracle(data.dropout, p.batch, p.heads, p.tokens);
+    p.keep_scale = dropout_scale(c.dropout);
+  }
+  return p;
+}
+
 // Three query rows of every head are verified. With dO = 0 in all others, they alone make the
 // gradients.
-void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProblem p,
-            const DropoutConfig& dropout, DType dtype, bool cudnn) {
+void verify(const AttentionCase& c, const ExecutionContext& ctx, DType dtype, bool cudnn) {
+  Data data(ctx, c, dtype, cudnn);
+  AttentionProblem p = problem_of(ctx, c, data);
   p.rows = {0, p.tokens / 2, p.tokens - 1};
   const int64_t row = p.heads * p.dim;
   const auto is_verified = [&](int64_t i) {
@@ -94,12 +129,11 @@ void verify(const AttentionCase& c, const ExecutionContext& ctx, AttentionProble
       p.d_o[static_cast<std::size_t>(i)] = 0.0;
     }
   }
-  if (c.dropout > 0) {
-    p.keep = test::attention_keep_oracle(dropout, p.batch, p.heads, p.tokens);
-    p.keep_scale = dropout_scale(c.dropout);
-  }
-  Data data(ctx, p, dropout, dtype, cudnn);
+  data.d_o = tensor_of(ctx, data.shape, p.d_o, dtype);
   data.forward(ctx);
+  if (cudnn && !std::isnan(values_of(ctx, data.o2).front())) {  // which it leaves as it was
+    throw DeviceError("{} was not computed by cuDNN: the log says why", c.name);
+  }
   data.backward(ctx);
   const auto oracle = test::attention_oracle<double>(p);
   const auto naive = test::attention_naive(p, dtype);
@@ -139,29 +173,19 @@ double bytes_of(const AttentionCase& c, const Pass& pass, DType dtype) {
   return static_cast<double>(rows * bytes);
 }
 
+// The passes of a kind of attention, and the repetitions of each, are verified together.
 std::function<void()> prepare(const AttentionCase& c, const ExecutionContext& ctx, const Pass& pass,
                               DType dtype, bool cudnn) {
-  const DropoutConfig dropout{.p = c.dropout, .key = philox_launch_key(1, 2, 3, 1)};
-  AttentionProblem p =
-      test::random_attention_problem(c.activation, c.batch, c.tokens, c.heads, c.dim, 1);
-  if (dtype == DType::kBF16) {
-    p = test::rounded_to_bf16(p);
-  }
-  verify(c, ctx, p, dropout, dtype, cudnn);
-  auto data = std::make_shared<Data>(ctx, p, dropout, dtype, cudnn);
-  ctx.stream().fill(data->o2.view().data(), 0xFF, data->o2.bytes());
-  data->forward(ctx);
-  if (cudnn && !std::isnan(values_of(ctx, data->o2).front())) {  // which it leaves as it was
-    throw DeviceError("{} was not computed by cuDNN: the log says why", c.name);
-  }
+  verify_once(fmt::format("{} {}{}", c.name, dtype_name(dtype), cudnn ? " cudnn" : ""),
+              [&] { verify(c, ctx, dtype, cudnn); });
+  auto data = std::make_shared<Data>(ctx, c, dtype, cudnn);
+  data->forward(ctx);  // what the backward reads
   return [&ctx, data, run = pass.run] { (data.get()->*run)(ctx); };
 }
 
 void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dtype = DType::kF32,
                     bool cudnn = false) {
-  const std::string name = cudnn                   ? "/stemfabric_cudnn"
-                           : dtype == DType::kBF16 ? "/stemfabric_bf16"
-                                                   : "/stemfabric";
+  const std::string name = cudnn ? "/stemfabric_cudnn" : implementation_name(dtype);
   for (const AttentionCase& c : cases) {
     if (cudnn && c.activation != AttentionActivation::kSoftmax) {
       continue;
@@ -171,7 +195,7 @@ void register_cases(const std::vector<AttentionCase>& cases, RunsOn on, DType dt
           {.name = pass.name + c.name + name,
            .on = on,
            .flops = (c.*pass.flops)(),
-           .float32 = dtype == DType::kF32,
+           .factors = dtype,
            .bytes = bytes_of(c, pass, dtype),
            .prepare = [=, &pass](const auto& ctx) { return prepare(c, ctx, pass, dtype, cudnn); }});
     }

@@ -95,7 +95,7 @@ void verify(const ExecutionContext& ctx) {
 }
 
 std::function<void()> prepare(const ExecutionContext& ctx, const Case& c) {
-  verify(ctx);
+  verify_once("bss_eval", [&] { verify(ctx); });
   auto data = std::make_shared<Data>(ctx, c);
   data->run(ctx);
   if (!ctx.is_cpu()) {
@@ -119,7 +119,7 @@ bool register_all() {
     register_kernel({.name = std::string("bss_eval/") + name + "/stemfabric",
                      .on = on,
                      .flops = c.flops(),
-                     .float32 = false,
+                     .factors = DType::kF64,
                      .bytes = c.bytes(),
                      .prepare = [c](const auto& ctx) { return prepare(ctx, c); }});
   }

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <ctime>
 #include <limits>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,9 @@ struct Options {
   bool cold = false;  // ColdTimer; always on a GPU
   int repeats = 50;   // timed calls of a case, if cold
 };
+// Cold calls of a case end after so long, if there were a few.
+constexpr double kMostSeconds = 10;
+constexpr std::size_t kFewestCalls = 3;
 
 ExecutionContext::Options context_options(const Options& options) {
   return {.device = {options.cuda ? DeviceKind::kCuda : DeviceKind::kCpu, 0},
@@ -68,12 +72,21 @@ Times time_warm(benchmark::State& state, const std::function<void()>& run) {
   return times;
 }
 
+// Google Benchmark wants as many iterations as were announced: those of calls that are left out
+// repeat the last one's time.
 Times time_cold(benchmark::State& state, const ExecutionContext& ctx,
                 const std::function<void()>& run) {
   ColdTimer timer(ctx);
   Times times;
+  const auto start = std::chrono::steady_clock::now();
+  const auto in_time = [&] {
+    return times.seconds.size() < kFewestCalls ||
+           std::chrono::steady_clock::now() - start < std::chrono::duration<double>(kMostSeconds);
+  };
   for (auto _ : state) {
-    times.seconds.push_back(timer.seconds_of(run));
+    if (in_time()) {
+      times.seconds.push_back(timer.seconds_of(run));
+    }
     state.SetIterationTime(times.seconds.back());
   }
   return times;
@@ -112,8 +125,9 @@ bool time_kernel(benchmark::State& state, const KernelCase& kernel_case, const O
     state.counters["%copy"] = 100 * kernel_case.bytes / median / peak.bytes_per_second;
   }
   if (options.cold) {
+    state.counters["calls"] = static_cast<double>(times.seconds.size());
     const double floor =
-        peak.floor_seconds(kernel_case.float32 ? kernel_case.flops : 0, kernel_case.bytes);
+        peak.floor_seconds(kernel_case.factors, kernel_case.flops, kernel_case.bytes);
     state.counters["floor_us"] = floor * 1e6;
     state.counters["%floor"] = 100 * floor / median;
   }
@@ -181,6 +195,13 @@ void describe_run(const Options& options, const ExecutionContext& ctx, const Mac
   benchmark::AddCustomContext("copy_GB_per_s", fmt::format("{:.1f}", peak.bytes_per_second * 1e-9));
   benchmark::AddCustomContext("peak_GFLOP_per_s",
                               fmt::format("{:.1f}", peak.flops_per_second * 1e-9));
+  if (peak.bf16_flops_per_second > 0) {
+    benchmark::AddCustomContext(
+        "peak_bf16",
+        fmt::format("{:.1f} GFLOP/s ({})", peak.bf16_flops_per_second * 1e-9, peak.what_bf16));
+    benchmark::AddCustomContext("peak_bf16_GFLOP_per_s",
+                                fmt::format("{:.1f}", peak.bf16_flops_per_second * 1e-9));
+  }
   if (!options.cuda) {
     benchmark::AddCustomContext("peer", use_openblas_threads(threads));
   }
@@ -228,6 +249,10 @@ bool register_kernel(KernelCase kernel_case) {
   return true;
 }
 
+std::string implementation_name(DType dtype) {
+  return dtype == DType::kBF16 ? "/stemfabric_bf16" : "/stemfabric";
+}
+
 void require_within_bound(const std::string& what, std::span<const double> result,
                           std::span<const double> naive, std::span<const double> oracle,
                           test::Floor floor) {
@@ -235,6 +260,19 @@ void require_within_bound(const std::string& what, std::span<const double> resul
   if (!(share <= 1.0)) {
     throw InternalError("{}: wrong result, {:.2f} times the error allowed; not timed.", what,
                         share);
+  }
+}
+
+void require_equal(const std::string& what, std::span<const double> result,
+                   std::span<const double> expected) {
+  require_within_bound(what, result, expected, expected, {.ulps = 0});
+}
+
+void verify_once(const std::string& name, const std::function<void()>& verify) {
+  static std::set<std::string> verified;
+  if (!verified.contains(name)) {
+    verify();
+    verified.insert(name);
   }
 }
 

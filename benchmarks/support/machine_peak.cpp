@@ -95,40 +95,55 @@ MachinePeak measure_cpu_peak(const ExecutionContext& ctx) {
     });
     best_bytes = std::max(best_bytes, 2.0 * static_cast<double>(kBytes) / seconds);
   }
-  return {fmt::format("{} multiply-adds of one core x {} threads",
-                      HWY_DYNAMIC_DISPATCH(simd_name)(), threads),
-          best_flops * threads, best_bytes};
+  return {.what = fmt::format("{} multiply-adds of one core x {} threads",
+                              HWY_DYNAMIC_DISPATCH(simd_name)(), threads),
+          .flops_per_second = best_flops * threads,
+          .bytes_per_second = best_bytes};
+}
+
+// Of a square product, on random data.
+double product_flops_per_second(const ExecutionContext& ctx, ColdTimer& timer, int64_t size,
+                                DType dtype) {
+  const Tensor a = random_tensor(ctx, {size, size}, 1, -1, 1, dtype);
+  const Tensor b = random_tensor(ctx, {size, size}, 2, -1, 1, dtype);
+  Tensor c = output_tensor(ctx, {size, size}, dtype);
+  double least = std::numeric_limits<double>::infinity();
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    least = std::min(least, timer.seconds_of([&] {
+      linear_forward(ctx, {.x = a.view(), .kernel = b.view(), .y = c.view()});
+    }));
+  }
+  return 2.0 * static_cast<double>(size * size * size) / least;
 }
 
 MachinePeak measure_gpu_peak(const ExecutionContext& ctx) {
   constexpr int64_t kSize = 4096;
-  const Tensor a = random_tensor(ctx, {kSize, kSize}, 1);
-  const Tensor b = random_tensor(ctx, {kSize, kSize}, 2);
-  const Tensor bias = random_tensor(ctx, {kSize}, 3);
-  Tensor c = output_tensor(ctx, {kSize, kSize});
+  constexpr int64_t kBf16Size = 8192;
   constexpr std::size_t kBytes = std::size_t{1} << 30;
   const Buffer from(ctx.resource(), kBytes, "copy benchmark");
   const Buffer to(ctx.resource(), kBytes, "copy benchmark");
   ctx.stream().fill(from.data(), 1, kBytes);
   ColdTimer timer(ctx);
-  double product = std::numeric_limits<double>::infinity();
   double copy = std::numeric_limits<double>::infinity();
   for (int repeat = 0; repeat < 10; ++repeat) {
-    product = std::min(product, timer.seconds_of([&] {
-      linear_forward(ctx, {.x = a.view(), .kernel = b.view(), .bias = bias.view(), .y = c.view()});
-    }));
     copy = std::min(copy,
                     timer.seconds_of([&] { ctx.stream().copy(to.data(), from.data(), kBytes); }));
   }
-  return {fmt::format("a float32 product of size {}", kSize),
-          2.0 * static_cast<double>(kSize * kSize * kSize) / product,
-          2.0 * static_cast<double>(kBytes) / copy};
+  return {.what = fmt::format("a float32 product of size {}", kSize),
+          .flops_per_second = product_flops_per_second(ctx, timer, kSize, DType::kF32),
+          .bytes_per_second = 2.0 * static_cast<double>(kBytes) / copy,
+          .what_bf16 = fmt::format("a bf16 product of size {}", kBf16Size),
+          .bf16_flops_per_second = product_flops_per_second(ctx, timer, kBf16Size, DType::kBF16)};
 }
 
 }  // namespace
 
-double MachinePeak::floor_seconds(double flops, double bytes) const {
-  return std::max(flops / flops_per_second, bytes / bytes_per_second);
+double MachinePeak::floor_seconds(DType factors, double flops, double bytes) const {
+  const double peak = factors == DType::kF32    ? flops_per_second
+                      : factors == DType::kBF16 ? bf16_flops_per_second
+                                                : 0;
+  const double memory = bytes / bytes_per_second;
+  return peak > 0 ? std::max(flops / peak, memory) : memory;
 }
 
 MachinePeak measure_machine_peak(const ExecutionContext& ctx) {

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "runtime/core/dtype.h"
 #include "runtime/device/execution_context.h"
 
 namespace stemfabric::benchmarks {
@@ -11,11 +12,14 @@ struct MachinePeak {
   std::string what;             // how: "AVX-512 multiply-adds" as Highway names the level
   double flops_per_second = 0;  // all threads of the context: independent multiply-adds
   double bytes_per_second = 0;  // all threads: a copy of far more than the caches hold
-  // The least time that a call with so many operations and bytes can take.
-  double floor_seconds(double flops, double bytes) const;
+  std::string what_bf16;
+  double bf16_flops_per_second = 0;  // of products of bf16 factors; 0: not measured
+  // The least time that a call with so many operations on factors of a type, and so many bytes, can
+  // take. Operations whose peak was not measured do not count.
+  double floor_seconds(DType factors, double flops, double bytes) const;
 };
 
-// On a GPU: a large float32 product by its library, and a copy from device to device.
+// On a GPU: large float32 and bf16 products by its library, and a copy from device to device.
 MachinePeak measure_machine_peak(const ExecutionContext& ctx);
 
 }  // namespace stemfabric::benchmarks

@@ -16,6 +16,7 @@
 #include <compare>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "kernels/attention/attention.h"
 
@@ -31,6 +32,8 @@ bool cudnn_attention_forward(const ExecutionContext& ctx, const AttentionForward
 // Whether it computed the forward pass, and then the gradients. DeviceError if it has no plan for
 // the strides of the gradients and they differ from those of q, k, v and o.
 bool cudnn_attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args);
+// The version of cuDNN if it has computed a forward pass in this process; else empty.
+std::string cudnn_attention_version();
 
 // What a plan is made for. Strides of [B, T, H, D] tensors over batch entries, tokens and heads.
 struct CudnnAttention {

@@ -1,5 +1,6 @@
 #include "kernels/attention/attention_cudnn.h"
 #if SF_HAVE_CUDNN
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -21,6 +22,9 @@ enum Id : int64_t { kQ = 1, kK, kV, kO, kStats, kScale, kBias };
 enum GradientId : int64_t { kDO = kBias + 1, kDQ, kDK, kDV, kOne, kDelta };
 
 constexpr std::size_t kMostScratch = std::size_t{1} << 30;
+
+std::atomic<bool> g_has_computed = false;  // a forward pass
+
 void log_once(const std::string& text) {
   static std::mutex mutex;
   static auto* const logged = new std::set<std::string>;
@@ -273,8 +277,11 @@ bool cudnn_attention_forward(const ExecutionContext& ctx, const AttentionForward
   const float scale = scale_of(a);
   plan->run(ctx.stream(), pointers_of(args, stats, scale, bias), scratch_of(scope, *plan));
   clear_closed(ctx, a, mask, attention::rows_of<Bf16>(args.o));
+  g_has_computed = true;
   return true;
 }
+
+std::string cudnn_attention_version() { return g_has_computed ? cudnn_version() : std::string(); }
 
 bool cudnn_attention_backward(const ExecutionContext& ctx, const AttentionBackwardArgs& args) {
   CudnnDevice* device = asked_for(args) ? device_of(ctx) : nullptr;
@@ -325,6 +332,7 @@ bool cudnn_attention_backward(const ExecutionContext& /*ctx*/,
                               const AttentionBackwardArgs& /*args*/) {
   return false;
 }
+std::string cudnn_attention_version() { return {}; }
 
 }  // namespace stemfabric::cuda
 #endif

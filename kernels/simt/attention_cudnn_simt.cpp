@@ -11,5 +11,6 @@ bool cudnn_attention_backward(const ExecutionContext& /*ctx*/,
                               const AttentionBackwardArgs& /*args*/) {
   return false;
 }
+std::string cudnn_attention_version() { return {}; }
 
 }  // namespace stemfabric::cuda

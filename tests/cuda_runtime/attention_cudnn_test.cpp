@@ -6,6 +6,8 @@
 #include <ostream>
 #include <string>
 
+#include "kernels/attention/attention_cudnn.h"
+#include "runtime/device/cudnn_graph.h"
 #include "tests/cuda_runtime/host_cudnn.h"
 #include "tests/oracles/attention_cases.h"
 #include "tests/support/attention_run.h"
@@ -84,6 +86,14 @@ TEST_P(AttentionCudnn, InferenceGivesTheBitsOfTraining) {
   const std::vector<double> training = run.o.values();
   EXPECT_EQ(executions([&] { run.inference(test_context(2)); }), 1);
   EXPECT_EQ(run.o.values(), training);
+}
+
+TEST(AttentionCudnnRules, TellsTheVersionThatHasComputed) {
+  const Aligned aligned;
+  AttentionRun run(softmax_problem(1, 8, 1, 8), {}, {}, DType::kBF16);
+  run.use_cudnn();
+  EXPECT_EQ(executions_of_run(run), 2);
+  EXPECT_EQ(cuda::cudnn_attention_version(), cuda::cudnn_version());
 }
 
 TEST(AttentionCudnnRules, RowsWithoutOpenKeysAreZero) {
