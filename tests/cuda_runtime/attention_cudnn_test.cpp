@@ -89,7 +89,7 @@ TEST_P(AttentionCudnn, InferenceGivesTheBitsOfTraining) {
 }
 
 TEST(AttentionCudnnRules, TellsTheVersionThatHasComputed) {
-  const Aligned aligned;
+  const AlignedTensors aligned;
   AttentionRun run(softmax_problem(1, 8, 1, 8), {}, {}, DType::kBF16);
   run.use_cudnn();
   EXPECT_EQ(executions_of_run(run), 2);
