@@ -136,7 +136,8 @@ def run_step(step, raw, env, limit_s, stop):
     if status is not None:
         record.update(outcome="passed" if status == 0 else "failed", status=status)
         if status != 0:
-            record["reason"] = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+            said = report.read(raw / f"{step.name}.err").strip().splitlines()[-1:]
+            record["reason"] = ": ".join([f"exit status {status}" if status > 0 else f"ended by signal {-status}", *(x[:200] for x in said)])
     elif stop.signal:
         record.update(outcome="stopped", reason=f"the check was ended by {stop.signal}")
     else:

@@ -385,11 +385,12 @@ class Runner(unittest.TestCase):
 
     def test_failures_are_recorded_and_do_not_stop_the_others(self):
         found = self.outcomes([
-            shell("good", "echo fine"), shell("bad", "exit 3"), shell("killed", "kill -9 $$"),
+            shell("good", "echo fine"), shell("bad", "exit 3"), shell("says", "echo a >&2; echo why >&2; exit 1"), shell("killed", "kill -9 $$"),
             plan.Step("gone", "", ["/none/such"], 5), shell("slow", "sleep 30", 0.3),
             shell("after_bad", "true", needs=("bad",)), shell("after_good", "true", needs=("good",))])
         self.assertEqual(found, {
-            "good": ("passed", None), "bad": ("failed", "exit status 3"), "killed": ("failed", "ended by signal 9"),
+            "good": ("passed", None), "bad": ("failed", "exit status 3"),
+            "says": ("failed", "exit status 1: why"), "killed": ("failed", "ended by signal 9"),
             "gone": ("failed", "/none/such: No such file or directory"), "slow": ("timed out", "not done after 0 s"),
             "after_bad": ("skipped", "needs bad, which did not pass"), "after_good": ("passed", None)})
         self.assertEqual((self.raw / "good.out").read_text(), "fine\n")
