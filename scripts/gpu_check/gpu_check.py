@@ -136,7 +136,8 @@ def run_step(step, raw, env, limit_s, stop):
     if status is not None:
         record.update(outcome="passed" if status == 0 else "failed", status=status)
         if status != 0:
-            record["reason"] = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+            said = report.read(raw / f"{step.name}.err").strip().splitlines()[-1:]
+            record["reason"] = ": ".join([f"exit status {status}" if status > 0 else f"ended by signal {-status}", *(x[:200] for x in said)])
     elif stop.signal:
         record.update(outcome="stopped", reason=f"the check was ended by {stop.signal}")
     else:
@@ -232,17 +233,17 @@ def say(line):
 class Keeper:
     """Keeps the folder telling all that is known: after every step, for the check may be killed in the next."""
 
-    def __init__(self, folder, head):
-        self.folder, self.head, self.packed_at = folder, head, time.monotonic()
+    def __init__(self, folder, raw, head):
+        self.folder, self.raw, self.head, self.packed_at = folder, raw, head, time.monotonic()
 
     def state(self, state):
-        write_whole(self.folder / "raw/machine.json", json.dumps({**self.head, "state": state}, indent=1))
+        write_whole(self.raw / "machine.json", json.dumps({**self.head, "state": state}, indent=1))
 
     def update(self, pack=False):
         """The report's results, or None if it could not be made."""
         results = None
         try:
-            results = report.write(self.folder)
+            results = report.write(self.folder, self.raw)
             if pack or time.monotonic() - self.packed_at > PACK_EVERY_S:
                 self.pack()
                 self.packed_at = time.monotonic()
@@ -254,7 +255,7 @@ class Keeper:
         """All outputs in one file, so that three are all there is to fetch."""
         beside = self.folder / "raw.tar.gz.partial"
         with tarfile.open(beside, "w:gz") as archive:
-            archive.add(self.folder / "raw", "raw")
+            archive.add(self.raw, "raw")
         beside.rename(self.folder / "raw.tar.gz")
 
 
@@ -266,6 +267,7 @@ def parse_arguments(arguments):
     parser.add_argument("--only", default="", metavar="REGEX", help="only steps whose names match, and what they need")
     parser.add_argument("--build", metavar="DIR", help="programs of this build folder (default: bin/ of the package, else build/cuda)")
     parser.add_argument("--output-dir", metavar="DIR", help="default: benchmarks/results/<device>/<date>-<revision>")
+    parser.add_argument("--raw-dir", metavar="DIR", help="an empty folder for raw/, so that only three files are in the other")
     parser.add_argument("--list", action="store_true", help="print what would run, and end")
     options = parser.parse_args(arguments)
     if options.minutes is None:
@@ -318,17 +320,18 @@ def main(arguments):
     folder = pathlib.Path(options.output_dir) if options.output_dir else (
         ROOT / "benchmarks/results" / device / f"{now:%Y-%m-%d-%H%M}-{revision}")
     folder = folder.resolve()
-    raw = folder / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
+    raw = pathlib.Path(options.raw_dir).resolve() if options.raw_dir else folder / "raw"
+    for each in (folder, raw):
+        each.mkdir(parents=True, exist_ok=True)
     head = {"gpu": gpu, "revision": revision, "date": now.isoformat(timespec="seconds"), "programs": programs.describe(),
             "quick": options.quick, "minutes": options.minutes, "cpu_threads": os.cpu_count()}
     print(f"{gpu['name']}, driver {gpu['driver_version']}; {programs.describe()}, revision {revision}", flush=True)
-    return check(folder, head, programs, options)
+    return check(folder, raw, head, programs, options)
 
 
-def check(folder, head, programs, options):
+def check(folder, raw, head, programs, options):
     """Runs the steps and keeps the report; the exit status."""
-    raw, stop, keeper = folder / "raw", Stop(), Keeper(folder, head)
+    stop, keeper = Stop(), Keeper(folder, raw, head)
     keeper.state("not finished")
     stop.install()
     with tempfile.TemporaryDirectory(prefix="gpu_check-") as work:

@@ -238,8 +238,8 @@ def train_steps(raw, steps, counted):
     return timed
 
 
-def collect(folder):
-    raw = pathlib.Path(folder) / "raw"
+def collect(raw):
+    """What the raw outputs in this folder say."""
     head = json.loads(read(raw / "machine.json") or "{}")
     steps = json.loads(read(raw / "steps.json") or "[]")
     counts = {s["name"]: gtest_output.summary(read(raw / f"{s['name']}.out")) for s in steps
@@ -388,10 +388,10 @@ def without_nan(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write(folder):
-    """Both files; returns the results."""
+def write(folder, raw=None):
+    """Both files; returns the results. The raw outputs are in FOLDER/raw or in `raw`."""
     folder = pathlib.Path(folder)
-    results = collect(folder)
+    results = collect(pathlib.Path(raw or folder / "raw"))
     text = markdown(results)
     for name, content in (("results.json", json.dumps(without_nan(results), indent=1) + "\n"), ("README.md", text)):
         beside = folder / (name + ".partial")

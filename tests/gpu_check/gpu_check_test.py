@@ -385,11 +385,12 @@ class Runner(unittest.TestCase):
 
     def test_failures_are_recorded_and_do_not_stop_the_others(self):
         found = self.outcomes([
-            shell("good", "echo fine"), shell("bad", "exit 3"), shell("killed", "kill -9 $$"),
+            shell("good", "echo fine"), shell("bad", "exit 3"), shell("says", "echo a >&2; echo why >&2; exit 1"), shell("killed", "kill -9 $$"),
             plan.Step("gone", "", ["/none/such"], 5), shell("slow", "sleep 30", 0.3),
             shell("after_bad", "true", needs=("bad",)), shell("after_good", "true", needs=("good",))])
         self.assertEqual(found, {
-            "good": ("passed", None), "bad": ("failed", "exit status 3"), "killed": ("failed", "ended by signal 9"),
+            "good": ("passed", None), "bad": ("failed", "exit status 3"),
+            "says": ("failed", "exit status 1: why"), "killed": ("failed", "ended by signal 9"),
             "gone": ("failed", "/none/such: No such file or directory"), "slow": ("timed out", "not done after 0 s"),
             "after_bad": ("skipped", "needs bad, which did not pass"), "after_good": ("passed", None)})
         self.assertEqual((self.raw / "good.out").read_text(), "fine\n")
@@ -415,14 +416,10 @@ esac
         step = plan.gtest("tests", "", str(program), self.raw, 20)
         self.assertEqual(self.outcomes([step, shell("next", "true")]), {
             "tests": ("failed", "ended by signal 11"), "tests+1": ("passed", None), "next": ("passed", None)})
-        results = report.collect(self.move_to_report())
+        results = report.collect(self.raw)
         self.assertEqual(results["tests"], {"tests": {"ran": 2, "skipped": 0, "failed": ["A.y"], "unfinished": "A.y"},
                                             "tests+1": {"ran": 1, "skipped": 0, "failed": []}})
         self.assertIn("2 ran, 0 skipped, 1 failed; it ended in A.y; ended by signal 11", report.markdown(results))
-
-    def move_to_report(self):
-        shutil.copytree(self.raw, self.raw / "report/raw", ignore=lambda *_: ["report"])
-        return self.raw / "report"
 
     def test_tests_that_break_again_and_again_are_left(self):
         program = self.raw / "program"
@@ -438,7 +435,7 @@ kill -6 $$
         step = shell("tests", "echo '[==========] Running 3 tests'; echo '[ RUN      ] A.x'; sleep 30", 0.5)._replace(kind="gtest")
         found = self.outcomes([step])
         self.assertEqual(found, {name: ("timed out", "not done after 0 s") for name in ("tests", "tests+1")})
-        self.assertEqual(report.collect(self.move_to_report())["tests"]["tests"]["unfinished"], "A.x")
+        self.assertEqual(report.collect(self.raw)["tests"]["tests"]["unfinished"], "A.x")
 
     def test_variables_of_a_step(self):
         self.outcomes([shell("x", "echo $A $STEMFABRIC_B")._replace(env={"STEMFABRIC_B": "2"})])
@@ -497,6 +494,15 @@ class Check(unittest.TestCase):
         with tarfile.open(self.out / "raw.tar.gz") as archive:
             self.assertEqual(sorted(archive.getnames()), ["raw"] + sorted(f"raw/{x}" for x in os.listdir(self.out / "raw")))
         self.assertNotIn("not run to its end", (self.out / "README.md").read_text())
+
+    def test_the_outputs_may_lie_elsewhere(self):
+        process = self.start("--only", "^doctor$", "--raw-dir", self.folder / "elsewhere")
+        process.communicate()
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(sorted(os.listdir(self.out)), ["README.md", "raw.tar.gz", "results.json"])
+        self.assertIn("doctor.out", os.listdir(self.folder / "elsewhere"))
+        with tarfile.open(self.out / "raw.tar.gz") as archive:
+            self.assertIn("raw/doctor.out", archive.getnames())
 
     def hang(self):
         """A check whose second step does not end: (process, the step's process id)."""
