@@ -14,9 +14,13 @@ namespace {
 constexpr double kFloat = 4;  // bytes
 constexpr double kBf16 = 2;
 constexpr double kInt16 = 2;
+// Of attention, each of tokens · tokens · head dimension multiply-adds per head: what it needs, and
+// the backward's as ours takes them.
+constexpr double kLeastForwardProducts = 2;
+constexpr double kLeastBackwardProducts = 5;
 constexpr double kBackwardProducts = 7;
 
-// Of the attention's forward, each of tokens · tokens · head dimension multiply-adds per head.
+// The forward's as ours takes them.
 double forward_products(const ModelConfig& model, bool bf16) {
   const bool softmax = model.attention.activation == "softmax";
   if (!bf16) {
@@ -58,12 +62,15 @@ class Counter {
  private:
   // `calls` per micro-batch.
   void add(const std::string& kernel, int64_t calls, double flops, double bytes) {
+    add(kernel, calls, flops, bytes, flops);
+  }
+  void add(const std::string& kernel, int64_t calls, double flops, double bytes, double our_flops) {
     if (calls > 0) {
-      work_.push_back({kernel, calls * size_.accumulation, flops, bytes});
+      work_.push_back({kernel, calls * size_.accumulation, flops, bytes, our_flops});
     }
   }
   void once(const std::string& kernel, double flops, double bytes) {
-    work_.push_back({kernel, 1, flops, bytes});
+    work_.push_back({kernel, 1, flops, bytes, flops});
   }
 
   // What a layer writes in the forward, or as the gradient of what it read.
@@ -156,8 +163,9 @@ class Counter {
     product("input", 1, in, dim_, {value_, learned() ? tokens * dim_ : 0});
     product("q, k, v", depth_, dim_, 3 * dim_, {value_});
     add("rotary", rotary() ? 2 * depth_ : 0, 3 * rows_ * dim_, value_ * 2 * rows_ * dim_);
-    add("attention", depth_, 2 * forward_products(model_, bf16()) * attention_pairs(),
-        value_ * 5 * rows_ * dim_ + saved_floats());  // q, k, v; o, o2
+    add("attention", depth_, 2 * kLeastForwardProducts * attention_pairs(),
+        value_ * 5 * rows_ * dim_ + saved_floats(),  // q, k, v; o, o2
+        2 * forward_products(model_, bf16()) * attention_pairs());
     product("attention output", depth_, dim_, dim_, {value_});
     product("feed-forward 1", depth_, dim_, ff, {value_});
     product("feed-forward 2", depth_, ff, dim_, {value_});
@@ -190,8 +198,9 @@ class Counter {
     input_gradient("feed-forward 1", depth_, dim_, ff, {value_, added});
     kernel_gradient("attention output", depth_, dim_, dim_);
     input_gradient("attention output", depth_, dim_, dim_, {value_});
-    add("attention, gradient", depth_, 2 * kBackwardProducts * attention_pairs(),
-        value_ * 8 * stream + saved_floats());  // q, k, v, o2, do; dq, dk, dv
+    add("attention, gradient", depth_, 2 * kLeastBackwardProducts * attention_pairs(),
+        value_ * 8 * stream + saved_floats(),  // q, k, v, o2, do; dq, dk, dv
+        2 * kBackwardProducts * attention_pairs());
     add("rotary, gradient", rotary() ? 2 * depth_ : 0, 3 * stream, value_ * 2 * stream);
     kernel_gradient("q, k, v", depth_, dim_, 3 * dim_);
     input_gradient("q, k, v", depth_, dim_, 3 * dim_, {value_, added});

@@ -15,8 +15,10 @@ namespace stemfabric {
 struct KernelWork {
   std::string kernel;
   int64_t calls = 0;  // per step
-  double flops = 0;   // of one call
-  double bytes = 0;   // of one call, at least
+  // Of one call:
+  double flops = 0;      // at least
+  double bytes = 0;      // at least
+  double our_flops = 0;  // as our kernel takes them: more where it repeats some
 };
 
 struct StepSize {
@@ -26,8 +28,9 @@ struct StepSize {
 };
 
 // In the order in which the kernels run first. All sizes of the model must be set; of a model of
-// masks, `audio` too: its tokens are the frames of (tokens − 1) · hop_length samples. The products
-// of attention are counted as our CUDA kernels take them (docs/attention.md), backward 7; forward
+// masks, `audio` too: its tokens are the frames of (tokens − 1) · hop_length samples. Attention, if
+// it keeps no matrix of T · T numbers, needs 2 products forward and 5 backward: the scores once
+// more, dG, dQ, dK and dV. Our CUDA kernels take (docs/attention.md) 7 backward; forward
 //   float32   2 for the scores and 3 with values (softmax: 1)
 //   bf16      1 for the scores and 4 with values (softmax: 1; with dropout of weights: 5). Where
 //             warps share their queries (head dimensions above 64; with dropout, 32), each forms
@@ -35,12 +38,20 @@ struct StepSize {
 std::vector<KernelWork> training_step_work(const ModelConfig& model, const TrainingConfig& training,
                                            const StepSize& size);
 
-// Seconds below which a kernel cannot be on a device with these peaks.
-inline double floor_seconds(const KernelWork& work, double flops_per_second,
-                            double bytes_per_second) {
-  const double compute = work.flops / flops_per_second;
+// Seconds below which no kernel for the same work can be on a device with these peaks, and below
+// which ours cannot.
+struct FloorSeconds {
+  double least = 0;
+  double ours = 0;
+};
+inline FloorSeconds floor_seconds(const KernelWork& work, double flops_per_second,
+                                  double bytes_per_second) {
   const double memory = work.bytes / bytes_per_second;
-  return static_cast<double>(work.calls) * (compute > memory ? compute : memory);
+  const auto of = [&](double flops) {
+    const double compute = flops / flops_per_second;
+    return static_cast<double>(work.calls) * (compute > memory ? compute : memory);
+  };
+  return {of(work.flops), of(work.our_flops)};
 }
 
 }  // namespace stemfabric

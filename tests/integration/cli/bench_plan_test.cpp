@@ -16,7 +16,8 @@ TEST(BenchPlan, TellsEveryKernelsWorkAndFloor) {
   const auto table = run_stemfabric(
       {"bench", "--plan", "--tokens", "64", "--tflops", "100", "--gb-per-s", "1000"});
   ASSERT_EQ(table.status, 0) << table.err;
-  for (const char* part : {"attention, gradient", "adam", "whole step", "floor us", "memory"}) {
+  for (const char* part :
+       {"attention, gradient", "adam", "whole step", "floor us", "ours us", "memory"}) {
     EXPECT_THAT(table.out, HasSubstr(part));
   }
   const auto counted = run_stemfabric({"bench", "--plan", "--tokens", "64", "--json"});
@@ -29,8 +30,10 @@ TEST(BenchPlan, TellsEveryKernelsWorkAndFloor) {
     EXPECT_FALSE(without[i].contains("floor_us"));
     const double calls = with[i].at("calls");
     const double arithmetic = calls * with[i].at("flops").get<double>() / 100e12 * 1e6;
+    const double ours = calls * with[i].at("our_flops").get<double>() / 100e12 * 1e6;
     const double memory = calls * with[i].at("bytes").get<double>() / 1000e9 * 1e6;
     EXPECT_DOUBLE_EQ(with[i].at("floor_us"), std::max(arithmetic, memory)) << with[i];
+    EXPECT_DOUBLE_EQ(with[i].at("our_floor_us"), std::max(ours, memory)) << with[i];
     EXPECT_EQ(with[i].at("bound_by"), arithmetic > memory ? "arithmetic" : "memory") << with[i];
   }
 }
