@@ -1,4 +1,5 @@
-// Masks on spectra, and their loss with its gradient.
+// Masks on spectra, and their loss with its gradient; bf16: the gradient, which a bf16 model reads
+// so.
 #include "kernels/stem_mask/stem_mask.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "runtime/memory/host_access.h"
 #include "tests/oracles/stem_mask_cases.h"
 #include "tests/oracles/stem_mask_oracle.h"
+#include "tests/support/bf16.h"
 
 namespace stemfabric::benchmarks {
 namespace {
@@ -27,7 +29,7 @@ Tensor table_tensor(const ExecutionContext& ctx, const std::vector<T>& values, D
 }
 
 struct Data {
-  Data(const ExecutionContext& ctx, const StemMaskCase& shape)
+  Data(const ExecutionContext& ctx, const StemMaskCase& shape, DType gradients)
       : c(shape),
         table(mask_band_table(c.bands, c.k)),
         band(table_tensor(ctx, table.band, DType::kI32)),
@@ -37,7 +39,7 @@ struct Data {
         mixture(random_tensor(ctx, {c.b, c.c, c.t, c.k, 2}, 2)),
         target(random_tensor(ctx, {c.s, c.b, c.c, c.t, c.k, 2}, 3)),
         estimate(output_tensor(ctx, {c.s, c.b, c.c, c.t, c.k, 2})),
-        gradient(output_tensor(ctx, {c.s, c.b, c.t, c.outputs()})),
+        gradient(output_tensor(ctx, {c.s, c.b, c.t, c.outputs()}, gradients)),
         count(zero_tensor(ctx, {c.s}, DType::kF64)),
         loss(zero_tensor(ctx, {c.s}, DType::kF64)),
         weighted(zero_tensor(ctx, {c.s}, DType::kF64)) {
@@ -88,33 +90,48 @@ struct Data {
 };
 
 // A few frames of the same kind, for the oracle takes its time.
-void verify(const ExecutionContext& ctx, StemMaskCase c) {
+void verify(const ExecutionContext& ctx, StemMaskCase c, DType gradients) {
   c.b = 1;
   c.t = 4;
-  Data data(ctx, c);
+  Data data(ctx, c, gradients);
   data.run_apply(ctx);
   data.run_loss(ctx);
   const auto oracle = test::stem_mask_oracle<double>(data.input(ctx));
   const auto naive = test::stem_mask_oracle<float>(data.input(ctx));
   require_within_bound("estimate", values_of(ctx, data.estimate), naive.estimate, oracle.estimate);
   require_within_bound("loss", values_of(ctx, data.loss), naive.loss, oracle.loss);
-  require_within_bound("gradient", values_of(ctx, data.gradient), naive.gradient, oracle.gradient);
+  const bool bf16 = gradients == DType::kBF16;
+  require_within_bound("gradient", values_of(ctx, data.gradient),
+                       bf16 ? test::rounded_to_bf16(naive.gradient) : naive.gradient,
+                       oracle.gradient, bf16 ? test::kBf16Floor : test::Floor{});
 }
 
 using Run = void (Data::*)(const ExecutionContext& ctx);
-std::function<void()> prepare(const ExecutionContext& ctx, const StemMaskCase& c, Run run) {
-  verify(ctx, c);
-  auto data = std::make_shared<Data>(ctx, c);
+std::function<void()> prepare(const ExecutionContext& ctx, const StemMaskCase& c, Run run,
+                              DType gradients = DType::kF32) {
+  verify(ctx, c, gradients);
+  auto data = std::make_shared<Data>(ctx, c, gradients);
   ((*data).*run)(ctx);
   return [&ctx, data, run] { ((*data).*run)(ctx); };
 }
 
-void register_cases(const std::vector<StemMaskCase>& cases, RunsOn on) {
+double loss_bytes(const StemMaskCase& c, DType gradients) {
+  const auto spared = 4 - static_cast<int64_t>(dtype_size(gradients));
+  return static_cast<double>(c.loss_bytes() - spared * c.s * c.b * c.t * c.outputs());
+}
+
+void register_losses(const std::vector<StemMaskCase>& cases, RunsOn on, DType gradients) {
   for (const StemMaskCase& c : cases) {
-    register_kernel({.name = "mask_loss/" + c.name + "/stemfabric",
-                     .on = on,
-                     .bytes = static_cast<double>(c.loss_bytes()),
-                     .prepare = [c](const auto& ctx) { return prepare(ctx, c, &Data::run_loss); }});
+    register_kernel(
+        {.name = "mask_loss/" + c.name + implementation_name(gradients),
+         .on = on,
+         .bytes = loss_bytes(c, gradients),
+         .prepare = [=](const auto& ctx) { return prepare(ctx, c, &Data::run_loss, gradients); }});
+  }
+}
+
+void register_applying(const std::vector<StemMaskCase>& cases, RunsOn on) {
+  for (const StemMaskCase& c : cases) {
     register_kernel(
         {.name = "mask_apply/" + c.name + "/stemfabric",
          .on = on,
@@ -124,8 +141,14 @@ void register_cases(const std::vector<StemMaskCase>& cases, RunsOn on) {
 }
 
 bool register_all() {
-  register_cases(test::stem_mask_benchmark_cases(), RunsOn::kAny);
-  register_cases(test::stem_mask_gpu_benchmark_cases(), RunsOn::kGpu);
+  const auto cases = test::stem_mask_benchmark_cases();
+  const auto gpu_cases = test::stem_mask_gpu_benchmark_cases();
+  register_losses(cases, RunsOn::kAny, DType::kF32);
+  register_losses(gpu_cases, RunsOn::kGpu, DType::kF32);
+  register_losses(cases, RunsOn::kCpu, DType::kBF16);
+  register_losses(gpu_cases, RunsOn::kGpu, DType::kBF16);
+  register_applying(cases, RunsOn::kAny);
+  register_applying(gpu_cases, RunsOn::kGpu);
   return true;
 }
 const bool kRegistered = register_all();
