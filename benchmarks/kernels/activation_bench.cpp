@@ -41,7 +41,7 @@ std::vector<double> expected(const ExecutionContext& ctx, const Data& data, bool
 std::function<void()> prepare(const ExecutionContext& ctx, const Shape& shape, bool gradient,
                               DType dtype) {
   auto data = std::make_shared<Data>(ctx, shape, dtype);
-  const std::function<void()> run = [&ctx, data, gradient] {
+  std::function<void()> run = [&ctx, data, gradient] {
     if (gradient) {
       activation_backward(ctx, {.activation = Activation::kReluQuantum,
                                 .x = data->x.view(),

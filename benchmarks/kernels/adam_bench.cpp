@@ -1,7 +1,10 @@
-// One Adam step over one block of parameters.
+// One Adam step over one block of parameters, and their moving average.
 #include "kernels/adam/adam.h"
 
+#include <fmt/core.h>
+
 #include <memory>
+#include <utility>
 
 #include "benchmarks/support/kernel_benchmark.h"
 #include "benchmarks/support/random_tensor.h"
@@ -51,6 +54,19 @@ std::function<void()> prepare(const ExecutionContext& ctx, const test::AdamCase&
   return [&ctx, data, args] { adam_step(ctx, args); };
 }
 
+std::function<void()> prepare_average(const ExecutionContext& ctx, int64_t n) {
+  auto average = std::make_shared<Tensor>(random_tensor(ctx, {n}, 1));
+  auto parameter = std::make_shared<Tensor>(random_tensor(ctx, {n}, 2));
+  const std::vector<double> before = values_of(ctx, *average);
+  const EmaArgs args = {.average = average->view(), .parameter = parameter->view()};
+  ema_update(ctx, args);
+  const std::vector<double> values = values_of(ctx, *parameter);
+  require_within_bound("ema", values_of(ctx, *average),
+                       test::widen(test::ema_oracle<float>(before, values, args.momentum)),
+                       test::ema_oracle<double>(before, values, args.momentum));
+  return [&ctx, average, parameter, args] { ema_update(ctx, args); };
+}
+
 void register_cases(const std::vector<test::AdamCase>& cases, RunsOn on) {
   for (const test::AdamCase& c : cases) {
     register_kernel({.name = "adam/" + c.name + "/stemfabric",
@@ -63,6 +79,12 @@ void register_cases(const std::vector<test::AdamCase>& cases, RunsOn on) {
 bool register_all() {
   register_cases(test::adam_benchmark_cases(), RunsOn::kAny);
   register_cases(test::adam_gpu_benchmark_cases(), RunsOn::kGpu);
+  for (const auto& [n, on] : {std::pair{4 << 20, RunsOn::kAny}, {32 << 20, RunsOn::kGpu}}) {
+    register_kernel({.name = fmt::format("ema/n:{}/stemfabric", n),
+                     .on = on,
+                     .bytes = 12.0 * n,  // reads both, writes the average
+                     .prepare = [n = n](const auto& ctx) { return prepare_average(ctx, n); }});
+  }
   return true;
 }
 const bool kRegistered = register_all();

@@ -21,7 +21,7 @@ struct Data {
 
 std::function<void()> prepare(const ExecutionContext& ctx, int64_t n, DType to) {
   auto data = std::make_shared<Data>(ctx, n, to);
-  const std::function<void()> run = [&ctx, data] {
+  std::function<void()> run = [&ctx, data] {
     cast(ctx, {.x = data->x.view(), .y = data->y.view()});
   };
   run();

@@ -36,7 +36,7 @@ struct Data {
 
 std::function<void()> prepare(const ExecutionContext& ctx, const Case& c) {
   auto data = std::make_shared<Data>(ctx, c);
-  const std::function<void()> run = [&ctx, data] {
+  std::function<void()> run = [&ctx, data] {
     gather(ctx, {.x = data->x.view(), .index = data->index.view(), .y = data->y.view()});
   };
   run();

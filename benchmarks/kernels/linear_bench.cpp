@@ -78,7 +78,7 @@ Values naive_backward_input(const LinearSizes& some, const Values& dy, const Val
 
 Run prepare_forward(const LinearCase& c, const ExecutionContext& ctx, DType dtype) {
   auto layer = std::make_shared<Layer>(ctx, c, dtype);
-  const Run run = [&ctx, layer, n = c.n] {
+  Run run = [&ctx, layer, n = c.n] {
     linear_forward(ctx, {.x = layer->x.view(),
                          .kernel = layer->kernel.view(),
                          .bias = layer->bias.view().reshape({n}),
@@ -98,7 +98,7 @@ Run prepare_forward(const LinearCase& c, const ExecutionContext& ctx, DType dtyp
 
 Run prepare_backward_input(const LinearCase& c, const ExecutionContext& ctx, DType dtype) {
   auto layer = std::make_shared<Layer>(ctx, c, dtype);
-  const Run run = [&ctx, layer] {
+  Run run = [&ctx, layer] {
     linear_backward_input(ctx, {.dy = layer->dy.view(),
                                 .kernel = layer->kernel.view(),
                                 .dx = layer->dx.view(),
@@ -120,7 +120,7 @@ Run prepare_backward_input(const LinearCase& c, const ExecutionContext& ctx, DTy
 
 Run prepare_backward_kernel(const LinearCase& c, const ExecutionContext& ctx, DType dtype) {
   auto layer = std::make_shared<Layer>(ctx, c, dtype);
-  const Run run = [&ctx, layer, n = c.n] {
+  Run run = [&ctx, layer, n = c.n] {
     linear_backward_kernel(ctx, {.x = layer->x.view(),
                                  .dy = layer->dy.view(),
                                  .dkernel = layer->dkernel.view(),

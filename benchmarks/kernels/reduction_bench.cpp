@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <memory>
+#include <utility>
 
 #include "benchmarks/support/kernel_benchmark.h"
 #include "benchmarks/support/random_tensor.h"
@@ -19,7 +20,7 @@ constexpr test::Floor kSumFloor = {.ulps = 1e-13 / 0x1p-24};
 std::function<void()> prepare_squares(const ExecutionContext& ctx, int64_t n) {
   auto x = std::make_shared<Tensor>(random_tensor(ctx, {n}, 1, -10, 10));
   auto result = std::make_shared<Tensor>(output_tensor(ctx, {3}, DType::kF64));
-  const std::function<void()> run = [&ctx, x, result] {
+  std::function<void()> run = [&ctx, x, result] {
     sum_squares_into(ctx, {.x = x->view(), .result = result->view()});
   };
   run();
@@ -44,7 +45,7 @@ std::function<void()> prepare_columns(const ExecutionContext& ctx, const Columns
   auto x = std::make_shared<Tensor>(random_tensor(ctx, {c.m, c.n}, 1, -1, 2, c.dtype));
   auto out = std::make_shared<Tensor>(random_tensor(ctx, {c.period, c.n}, 2));
   const std::vector<double> before = values_of(ctx, *out);
-  const std::function<void()> run = [&ctx, x, out] {
+  std::function<void()> run = [&ctx, x, out] {
     column_sum(ctx, {.x = x->view(), .out = out->view()});
   };
   run();

@@ -37,7 +37,7 @@ std::vector<double> expected(const ExecutionContext& ctx, const Data& data) {
 
 std::function<void()> prepare(const ExecutionContext& ctx, const Shape& shape, DType dtype) {
   auto data = std::make_shared<Data>(ctx, shape, dtype);
-  const std::function<void()> run = [&ctx, data] {
+  std::function<void()> run = [&ctx, data] {
     standardize(ctx, {.x = data->x.view(),
                       .mean = data->mean.view(),
                       .scale = data->scale.view(),

@@ -28,7 +28,7 @@ struct Data {
 
 std::function<void()> prepare(const ExecutionContext& ctx) {
   auto data = std::make_shared<Data>(ctx);
-  const std::function<void()> run = [&ctx, data] {
+  std::function<void()> run = [&ctx, data] {
     step_control(ctx, {.squares = data->squares.view(),
                        .loss = data->loss.view(),
                        .weighted = data->weighted.view(),
