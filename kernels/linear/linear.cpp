@@ -28,6 +28,15 @@ void check_optional_vector(const char* op, const char* name, const ConstTensorVi
   }
 }
 
+void check_relu_mask(const char* op, const ConstTensorView& mask, Activation activation,
+                     int64_t rows, int64_t columns) {
+  if (mask) {
+    SF_CHECK(activation == Activation::kRelu, "{}: a relu_mask without ReLU", op);
+    check_tensor(op, "relu_mask", mask, DType::kU8, {rows, relu_mask_bytes(columns)});
+    SF_CHECK(mask.contiguous(), "{}: relu_mask must be contiguous", op);
+  }
+}
+
 // The element type of a result, given that of the factors: bf16 only where they are.
 DType result_dtype(const ConstTensorView& result, DType factors) {
   return factors == DType::kBF16 ? activation_dtype(result) : DType::kF32;
@@ -71,6 +80,9 @@ void check_forward(const char* op, const LinearForwardArgs& args) {
   if (args.pre_activation) {
     check_matrix(op, "pre_activation", args.pre_activation, result, m, n);
   }
+  check_relu_mask(op, args.relu_mask, args.activation, m, n);
+  SF_CHECK(!args.relu_mask || args.relu_mask_written != nullptr,
+           "{}: relu_mask without relu_mask_written", op);
 }
 
 void check_backward_input(const char* op, const LinearBackwardInputArgs& args) {
@@ -88,6 +100,7 @@ void check_backward_input(const char* op, const LinearBackwardInputArgs& args) {
     check_matrix(op, "saved", args.saved, result, m, k);
     SF_CHECK(!args.accumulate, "{}: input_activation does not go with accumulate", op);
   }
+  check_relu_mask(op, args.relu_mask, args.input_activation, m, k);
 }
 
 void check_backward_kernel(const char* op, const LinearBackwardKernelArgs& args) {
@@ -107,6 +120,7 @@ void check_backward_kernel(const char* op, const LinearBackwardKernelArgs& args)
 
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   constexpr const char* kOp = "linear_forward";
+  SF_CHECK(!args.relu_mask || args.x.rank() == 2, "{}: a relu_mask of several layers", kOp);
   check_layers(kOp, args, args.x,
                {args.kernel, args.bias, args.row_bias, args.y, args.pre_activation},
                [&](const LinearForwardArgs& one) { check_forward(kOp, one); });
@@ -115,6 +129,7 @@ void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) 
 
 void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args) {
   constexpr const char* kOp = "linear_backward_input";
+  SF_CHECK(!args.relu_mask || args.dy.rank() == 2, "{}: a relu_mask of several layers", kOp);
   check_layers(kOp, args, args.dy, {args.kernel, args.dx, args.saved},
                [&](const LinearBackwardInputArgs& one) { check_backward_input(kOp, one); });
   SF_DISPATCH(ctx, linear_backward_input, args);

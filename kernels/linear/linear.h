@@ -15,6 +15,7 @@
 //   pre_activation         | [M, N] | Y     | =          | optional: before the activation
 //   dx                     | [M, K] | Y     | = or +=    |
 //   saved                  | [M, K] | Y     |            | with input_activation
+//   relu_mask              | [M, relu_mask_bytes(N or K)] u8 | = | optional, with kRelu; see below
 //   dkernel                | [K, N] | f32   | +=         |
 //   dbias                  | [N]    | f32   | +=         | optional
 // X is f32 or bf16. Y is f32, or bf16 where X is. Rows may be strided (last stride 1). Products and
@@ -22,6 +23,12 @@
 // its own adds a bias or takes an activation (docs/precision.md), so is what that step reads.
 // Deterministic: the same bits for any number of threads.
 // Saved for backward: the output for kRelu, the pre-activation for kReluQuantum.
+//
+// A GPU's product can write the bits y > 0 along with y, and the product of the gradient read them
+// in the place of `saved`, so that no kernel has to go over dx again. Whether the forward wrote
+// them it says in *relu_mask_written; only then is the mask to be given to backward_input. In which
+// order the bits lie is the library's own business. The CPU writes none. With one layer and kRelu
+// only.
 //
 // Several layers of the same sizes in one call: every tensor that is given has a first dimension S
 // more ([S, M, K], [S, K, N], [S, N], …), of any stride. The same as S calls, on a GPU as one
@@ -34,6 +41,8 @@
 
 namespace stemfabric {
 
+inline int64_t relu_mask_bytes(int64_t columns) { return (columns + 127) / 128 * 16; }
+
 struct LinearForwardArgs {
   ConstTensorView x;
   ConstTensorView kernel;
@@ -43,6 +52,8 @@ struct LinearForwardArgs {
   TensorView pre_activation;
   Activation activation = Activation::kNone;
   QuantumCoefficients quantum;
+  TensorView relu_mask;
+  bool* relu_mask_written = nullptr;  // with relu_mask
 };
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args);
 
@@ -56,6 +67,7 @@ struct LinearBackwardInputArgs {
   Activation input_activation = Activation::kNone;
   QuantumCoefficients quantum;
   ConstTensorView saved;
+  ConstTensorView relu_mask;  // beside saved; not with accumulate
 };
 void linear_backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& args);
 

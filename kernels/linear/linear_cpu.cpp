@@ -27,6 +27,9 @@ bool each_layer(const ExecutionContext& ctx, const Args& args, const ConstTensor
 }  // namespace
 
 void linear_forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
+  if (args.relu_mask) {
+    *args.relu_mask_written = false;
+  }
   if (each_layer(ctx, args, args.x, linear_forward)) {
     return;
   }

@@ -1,9 +1,7 @@
 // The linear ops on a GPU: a product of matmul_cuda.h with what it can do along the way (bias,
 // ReLU, the bias gradient), and one elementwise kernel for what it cannot:
 //   position rows, the quantum activation and its pre-activation   (linear_epilogue_kernel)
-//   an activation's derivative                                     (linear_gate_kernel)
-// cuBLASLt's own dReLU epilogue takes a bit mask that its forward wrote; the contract saves the
-// activation's output instead, which the next product needs anyway, so the derivative is ours.
+//   an activation's derivative, but ReLU's where the forward left a bit mask (linear_gate_kernel)
 //
 // Both kernels are bound by memory: the epilogue reads 4 bytes per element and writes 4 or 8, the
 // gate reads 8 and writes 4 (bf16: half of that). A block is 32 vectors of four columns wide (a
@@ -197,6 +195,9 @@ void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   const int64_t n = args.kernel.dim(-1);
   const int64_t layers = layer_count(args.x);
   const bool several = args.x.rank() == 3;
+  if (args.relu_mask) {
+    *args.relu_mask_written = false;
+  }
   if (m == 0 || n == 0 || layers == 0) {
     return;
   }
@@ -204,22 +205,27 @@ void forward(const ExecutionContext& ctx, const LinearForwardArgs& args) {
   const TensorView product = args.pre_activation ? args.pre_activation : args.y;
   const bool relu = args.activation == Activation::kRelu && !args.row_bias && !args.pre_activation;
   const bool bias = args.bias && !args.row_bias;
-  bool fused = false;
+  MatmulDone done;
   if (k > 0) {
-    fused = matmul(ctx, {.batch = layers,
-                         .m = m,
-                         .n = n,
-                         .k = k,
-                         .dtype = args.x.dtype(),
-                         .a = operand(args.x),
-                         .b = operand(args.kernel),
-                         .c_dtype = product.dtype(),
-                         .c = product.data(),
-                         .c_stride = product.stride(-2),
-                         .c_step = layer_stride(product, several),
-                         .bias = bias ? args.bias.data() : nullptr,
-                         .relu = relu,
-                         .vector_step = layer_stride(args.bias, several)});
+    done = matmul(ctx, {.batch = layers,
+                        .m = m,
+                        .n = n,
+                        .k = k,
+                        .dtype = args.x.dtype(),
+                        .a = operand(args.x),
+                        .b = operand(args.kernel),
+                        .c_dtype = product.dtype(),
+                        .c = product.data(),
+                        .c_stride = product.stride(-2),
+                        .c_step = layer_stride(product, several),
+                        .bias = bias ? args.bias.data() : nullptr,
+                        .relu = relu,
+                        .relu_mask = args.relu_mask ? args.relu_mask.data() : nullptr,
+                        .vector_step = layer_stride(args.bias, several)});
+  }
+  const bool fused = done.epilogue;
+  if (args.relu_mask) {
+    *args.relu_mask_written = done.relu_mask;
   }
   const bool add_bias = args.bias && !(fused && bias);
   const bool add = add_bias || args.row_bias || k == 0;
@@ -269,21 +275,27 @@ void backward_input(const ExecutionContext& ctx, const LinearBackwardInputArgs& 
     return;
   }
   const int64_t dx_step = layer_stride(args.dx, several);
+  bool gated = false;
   if (n > 0) {
-    matmul(ctx, {.batch = layers,
-                 .m = m,
-                 .n = k,
-                 .k = n,
-                 .dtype = args.dy.dtype(),
-                 .a = operand(args.dy),
-                 .b = operand(args.kernel, true),
-                 .c_dtype = args.dx.dtype(),
-                 .c = args.dx.data(),
-                 .c_stride = args.dx.stride(-2),
-                 .c_step = dx_step,
-                 .accumulate = args.accumulate});
+    const bool by_mask = static_cast<bool>(args.relu_mask);
+    const MatmulDone done =
+        matmul(ctx, {.batch = layers,
+                     .m = m,
+                     .n = k,
+                     .k = n,
+                     .dtype = args.dy.dtype(),
+                     .a = operand(args.dy),
+                     .b = operand(args.kernel, true),
+                     .c_dtype = args.dx.dtype(),
+                     .c = args.dx.data(),
+                     .c_stride = args.dx.stride(-2),
+                     .c_step = dx_step,
+                     .accumulate = args.accumulate,
+                     .relu_mask = by_mask ? const_cast<void*>(args.relu_mask.data()) : nullptr,
+                     .relu_gradient = by_mask});
+    gated = by_mask && done.epilogue;
   }
-  if (args.input_activation != Activation::kNone) {
+  if (args.input_activation != Activation::kNone && !gated) {
     run_gate<T>(ctx,
                 {.saved = args.saved.as<T>(),
                  .saved_stride = args.saved.stride(-2),
@@ -334,19 +346,20 @@ void linear_backward_kernel(const ExecutionContext& ctx, const LinearBackwardKer
   float* sum = args.dbias && k > 0 ? scope.take<float>(layers * sum_step) : nullptr;
   bool fused = false;
   if (k > 0) {
-    fused = matmul(ctx, {.batch = layers,
-                         .m = k,
-                         .n = n,
-                         .k = m,
-                         .dtype = args.x.dtype(),
-                         .a = operand(args.x, true),
-                         .b = operand(args.dy),
-                         .c = args.dkernel.data(),
-                         .c_stride = args.dkernel.stride(-2),
-                         .c_step = layer_stride(args.dkernel, several),
-                         .accumulate = true,
-                         .b_column_sum = sum,
-                         .vector_step = sum_step});
+    const MatmulDone done = matmul(ctx, {.batch = layers,
+                                         .m = k,
+                                         .n = n,
+                                         .k = m,
+                                         .dtype = args.x.dtype(),
+                                         .a = operand(args.x, true),
+                                         .b = operand(args.dy),
+                                         .c = args.dkernel.data(),
+                                         .c_stride = args.dkernel.stride(-2),
+                                         .c_step = layer_stride(args.dkernel, several),
+                                         .accumulate = true,
+                                         .b_column_sum = sum,
+                                         .vector_step = sum_step});
+    fused = done.epilogue;
   }
   if (!args.dbias) {
     return;

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/linear/linear.h"
 #include "runtime/core/check.h"
 #include "runtime/device/cuda_library.h"
 #include "runtime/device/library_handles.h"
@@ -47,14 +48,29 @@ uint32_t vector_alignment(const MatmulArgs& args) {
   return alignment_of(vector_of(args), args.vector_step * static_cast<int64_t>(bytes));
 }
 
-cublasLtEpilogue_t epilogue_of(const MatmulArgs& args) {
+cublasLtEpilogue_t epilogue_of(const MatmulArgs& args, bool write_mask) {
   if (args.b_column_sum != nullptr) {
     return CUBLASLT_EPILOGUE_BGRADA;
   }
-  if (args.bias != nullptr) {
-    return args.relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
+  if (args.relu_gradient) {
+    return CUBLASLT_EPILOGUE_DRELU;
   }
-  return args.relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
+  if (args.bias != nullptr) {
+    return !args.relu   ? CUBLASLT_EPILOGUE_BIAS
+           : write_mask ? CUBLASLT_EPILOGUE_RELU_AUX_BIAS
+                        : CUBLASLT_EPILOGUE_RELU_BIAS;
+  }
+  return !args.relu   ? CUBLASLT_EPILOGUE_DEFAULT
+         : write_mask ? CUBLASLT_EPILOGUE_RELU_AUX
+                      : CUBLASLT_EPILOGUE_RELU;
+}
+
+// Of a row of the mask that an epilogue writes or reads; 0 if it has none.
+int64_t mask_bits_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue) {
+  const bool has_mask = epilogue == CUBLASLT_EPILOGUE_DRELU ||
+                        epilogue == CUBLASLT_EPILOGUE_RELU_AUX ||
+                        epilogue == CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
+  return has_mask ? 8 * relu_mask_bytes(args.n) : 0;
 }
 
 // One product in the library's terms. Lives on the stack: making it costs no allocation.
@@ -72,6 +88,10 @@ class Description {
       if (args.batch > 1) {
         set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, args.vector_step);
       }
+    }
+    if (const int64_t bits = mask_bits_of(args, epilogue); bits > 0) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, args.relu_mask);
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, bits);
     }
     layout(first_, args.b, args.dtype, args.k, args.n, args.batch);
     layout(second_, args.a, args.dtype, args.m, args.k, args.batch);
@@ -131,6 +151,7 @@ MatmulKey key_of(const MatmulArgs& args, cublasLtEpilogue_t epilogue, bool tf32)
           .accumulate = args.accumulate,
           .tf32 = tf32,
           .epilogue = static_cast<int>(epilogue),
+          .mask_bits = mask_bits_of(args, epilogue),
           .alignment = {alignment_of(args.a.data, args.a.step * factor),
                         alignment_of(args.b.data, args.b.step * factor),
                         alignment_of(args.c, args.c_step * result), vector_alignment(args)}};
@@ -198,14 +219,18 @@ bool try_matmul(const ExecutionContext& ctx, const MatmulArgs& args, cublasLtEpi
 
 }  // namespace
 
-bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
-  const cublasLtEpilogue_t epilogue = epilogue_of(args);
+MatmulDone matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   const bool fits = vector_of(args) == nullptr || vector_alignment(args) >= kVectorAlignment;
+  if (fits && args.relu && args.relu_mask != nullptr &&
+      try_matmul(ctx, args, epilogue_of(args, true))) {
+    return {.epilogue = true, .relu_mask = true};
+  }
+  const cublasLtEpilogue_t epilogue = epilogue_of(args, false);
   if (fits && try_matmul(ctx, args, epilogue)) {
-    return true;
+    return {.epilogue = true};
   }
   if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && try_matmul(ctx, args, CUBLASLT_EPILOGUE_DEFAULT)) {
-    return false;
+    return {};
   }
   throw DeviceError(
       "cuBLASLt has no algorithm for {} {} product(s) of [{}, {}] and [{}, {}] on {} (row strides "

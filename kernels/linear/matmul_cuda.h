@@ -40,13 +40,19 @@ struct MatmulArgs {
   bool accumulate = false;
   const void* bias = nullptr;  // [n]
   bool relu = false;
+  // [m, relu_mask_bytes(n)]: written with relu, read with relu_gradient (C = 0 where the bit is 0).
+  void* relu_mask = nullptr;
+  bool relu_gradient = false;
   float* b_column_sum = nullptr;  // [n]
   int64_t vector_step = 0;        // of bias or b_column_sum
 };
 
-// Returns whether bias, relu and b_column_sum were done along with the product. If not (no
-// algorithm of the library does them at this shape), the plain product was, and they are left to
-// the caller.
-bool matmul(const ExecutionContext& ctx, const MatmulArgs& args);
+// What was done along with the product. What was not (no algorithm of the library does it at this
+// shape) is left to the caller.
+struct MatmulDone {
+  bool epilogue = false;   // bias, relu, relu_gradient and b_column_sum
+  bool relu_mask = false;  // written
+};
+MatmulDone matmul(const ExecutionContext& ctx, const MatmulArgs& args);
 
 }  // namespace stemfabric::cuda

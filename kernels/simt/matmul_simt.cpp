@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/linear/gemm.h"
+#include "kernels/linear/linear.h"
 #include "kernels/linear/matmul_cuda.h"
 #include "kernels/simt/queue.h"
 #include "runtime/core/bf16.h"
@@ -23,6 +24,10 @@ std::vector<float> widened(const void* data, int64_t stride, int64_t rows, int64
   }
   return wide;
 }
+
+// NaN passes a ReLU, and its gradient.
+bool passes_relu(float x) { return !(x <= 0.0f); }
+bool passes_relu(Bf16 x) { return passes_relu(from_bf16(x)); }
 
 // The product of float32 factors, with its epilogue if `fuse`.
 void multiply(const MatmulArgs& args, bool fuse) {
@@ -80,6 +85,29 @@ void multiply_bf16(MatmulArgs args, bool fuse) {
   }
 }
 
+// Writes the bits C > 0, or clears C where they are 0. Bit n of a row is bit n mod 8 of byte n / 8.
+void apply_mask(const MatmulArgs& args, bool write) {
+  auto* bits = static_cast<uint8_t*>(args.relu_mask);
+  const auto each = [&](auto* c, auto zero) {
+    for (int64_t i = 0; i < args.m * args.n; ++i) {
+      const int64_t row = i / args.n;
+      const int64_t column = i % args.n;
+      auto& value = c[row * args.c_stride + column];
+      uint8_t& byte = bits[row * relu_mask_bytes(args.n) + column / 8];
+      const auto bit = static_cast<uint8_t>(1U << (column % 8));
+      if (!write) {
+        value = (byte & bit) != 0 ? value : zero;
+      } else if (passes_relu(value)) {
+        byte = static_cast<uint8_t>(byte | bit);
+      } else {
+        byte = static_cast<uint8_t>(byte & ~bit);
+      }
+    }
+  };
+  args.c_dtype == DType::kBF16 ? each(static_cast<Bf16*>(args.c), Bf16{})
+                               : each(static_cast<float*>(args.c), 0.0f);
+}
+
 // One product of a batch.
 MatmulArgs product_of(MatmulArgs args, int64_t i) {
   const auto factor = static_cast<int64_t>(dtype_size(args.dtype));
@@ -98,17 +126,21 @@ MatmulArgs product_of(MatmulArgs args, int64_t i) {
 
 }  // namespace
 
-bool matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
+MatmulDone matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   // cuBLASLt need not have an algorithm with every epilogue at every shape: so that the way without
-  // is tested too, it is taken here for odd widths.
+  // is tested too, it is taken here for odd widths, and that without a mask for those of 6, 14, ….
   const bool fuse = args.n % 2 == 0;
-  simt::Queue::of(ctx.stream()).push([args, fuse] {
+  const bool write_mask = fuse && args.n % 8 != 6 && args.relu && args.relu_mask != nullptr;
+  simt::Queue::of(ctx.stream()).push([args, fuse, write_mask] {
     for (int64_t i = 0; i < args.batch; ++i) {
       const MatmulArgs one = product_of(args, i);
       one.dtype == DType::kBF16 ? multiply_bf16(one, fuse) : multiply(one, fuse);
+      if (write_mask || (fuse && one.relu_gradient)) {
+        apply_mask(one, write_mask);
+      }
     }
   });
-  return fuse;
+  return {.epilogue = fuse, .relu_mask = write_mask};
 }
 
 }  // namespace stemfabric::cuda

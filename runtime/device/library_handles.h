@@ -24,6 +24,7 @@ struct MatmulKey {
   int64_t a_step = 0, b_step = 0, c_step = 0, vector_step = 0;
   bool a_transposed = false, b_transposed = false, accumulate = false, tf32 = false;
   int epilogue = 0;
+  int64_t mask_bits = 0;  // of a row of its ReLU mask
   // Bytes that each address is a multiple of, at most 256.
   std::array<uint32_t, 4> alignment{};  // of A, B, C, and the epilogue's vector
   auto operator<=>(const MatmulKey&) const = default;

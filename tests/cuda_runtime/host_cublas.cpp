@@ -25,6 +25,8 @@ struct Description {
   uint32_t epilogue;
   void* vector;
   int64_t vector_step;
+  void* mask;
+  int64_t mask_bits;  // of a column
 };
 struct Layout {
   cudaDataType_t type;
@@ -123,10 +125,13 @@ bool sizes_of(const Description& op, const Layout& a, const Layout& b, const Lay
          b.batch == d.batch && types_fit(op, a, b, d);
 }
 
-// Its constants are the library's business: here, odd sizes have no fused algorithm, and products
-// of many columns want workspace.
+// Its constants are the library's business: here, odd sizes have no fused algorithm, sizes of 6,
+// 14, … none that writes a mask, and products of many columns want workspace.
 bool has_algorithm(const Sizes& sizes, uint32_t epilogue) {
-  return epilogue == CUBLASLT_EPILOGUE_DEFAULT || sizes.m % 2 == 0;
+  const bool writes_mask =
+      epilogue == CUBLASLT_EPILOGUE_RELU_AUX || epilogue == CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
+  return epilogue == CUBLASLT_EPILOGUE_DEFAULT ||
+         (sizes.m % 2 == 0 && !(writes_mask && sizes.m % 8 == 6));
 }
 uint64_t workspace_of(const Sizes& sizes) { return sizes.n > 16 ? 1024 : 0; }
 
@@ -159,7 +164,9 @@ cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t to, std::siz
                       .transpose_second = CUBLAS_OP_N,
                       .epilogue = CUBLASLT_EPILOGUE_DEFAULT,
                       .vector = nullptr,
-                      .vector_step = 0});
+                      .vector_step = 0,
+                      .mask = nullptr,
+                      .mask_bits = 0});
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t to,
@@ -179,6 +186,12 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t to,
       break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
       status = assign(description.vector, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      status = assign(description.mask, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+      status = assign(description.mask_bits, value, bytes);
       break;
     case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE:
       status = assign(description.vector_step, value, bytes);
@@ -311,7 +324,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
   const float scale = *static_cast<const float*>(alpha);
   const float old = *static_cast<const float*>(beta);
   const uint32_t epilogue = description.epilogue;
+  const bool dgrad = epilogue == CUBLASLT_EPILOGUE_DRELU;
+  const bool aux =
+      epilogue == CUBLASLT_EPILOGUE_RELU_AUX || epilogue == CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
+  if ((dgrad || aux) && (description.mask == nullptr || !aligned(description.mask, 16) ||
+                         description.mask_bits % 128 != 0 ||
+                         description.mask_bits < static_cast<int64_t>(sizes.m) || ld.batch > 1)) {
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
   if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_RELU &&
+      epilogue != CUBLASLT_EPILOGUE_RELU_AUX && !dgrad &&
       (description.vector == nullptr || !aligned(description.vector, 16))) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
@@ -319,8 +341,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
     if (workspace_bytes > 0) {
       std::memset(workspace, 0xFF, workspace_bytes);  // somebody else's values are lost
     }
-    const bool bias = epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-    const bool relu = epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    const bool bias =
+        (epilogue & CUBLASLT_EPILOGUE_BIAS) != 0 && !dgrad && epilogue != CUBLASLT_EPILOGUE_BGRADA;
+    const bool relu =
+        aux || epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
     for (int64_t i = 0; i < ld.batch; ++i) {
       const Matrix first{{const_cast<void*>(a_data), la.type, i * la.step},
                          la.stride,
@@ -346,7 +370,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t /*handle*/, cublasLtMatmulDesc_t 
           }
           sum = scale * sum + (old != 0.0F ? old * to.get(row, column) : 0.0) +
                 (bias ? vector.get(row) : 0.0);
-          to.values.set(to.at(row, column), relu && sum < 0 ? 0.0 : sum);
+          // In an order of bits of its own: the most significant first.
+          const uint64_t place = column * static_cast<uint64_t>(description.mask_bits) + row;
+          auto* byte = static_cast<uint8_t*>(description.mask) + place / 8;
+          const auto bit = static_cast<uint8_t>(0x80U >> (place % 8));
+          if (aux) {
+            *byte = static_cast<uint8_t>(sum <= 0 ? *byte & ~bit : *byte | bit);
+          }
+          const bool cleared = (relu && sum < 0) || (dgrad && (*byte & bit) == 0);
+          to.values.set(to.at(row, column), cleared ? 0.0 : sum);
         }
       }
     }

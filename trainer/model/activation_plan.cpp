@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "kernels/linear/linear.h"
 #include "trainer/stems.h"
 
 namespace stemfabric {
@@ -49,6 +50,7 @@ class Planner {
         config_(config),
         training_(limits.training),
         precision_(limits.precision),
+        relu_masks_(limits.relu_masks),
         pre_norm_(config.norm_placement == "pre"),
         rows_(limits.batch * limits.tokens),
         time_{static_cast<int>(2 * config.depth)} {
@@ -153,6 +155,11 @@ class Planner {
     FeedForwardActivations a;
     a.hidden = rows(name + "hidden", config_.dim_ff, time_.first_product(b),
                     until(time_.second_product(b), time_.second_product_backward(b)));
+    if (training_ && relu_masks_) {
+      a.relu_mask =
+          plan_.arena.add(name + "ReLU mask", {rows_, relu_mask_bytes(config_.dim_ff)}, DType::kU8,
+                          time_.first_product(b), time_.second_product_backward(b));
+    }
     a.output = rows(name + "output", config_.dim, time_.second_product(b), time_.norm(b));
     if (config_.ff_dropout > 0) {
       a.output_gradient = training_rows(name + "output gradient", config_.dim,
@@ -184,6 +191,7 @@ class Planner {
   const ModelConfig& config_;
   bool training_;
   DType precision_;
+  bool relu_masks_;
   bool pre_norm_;
   int64_t rows_;
   Timeline time_;

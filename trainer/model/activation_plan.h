@@ -24,6 +24,7 @@ struct ActivationLimits {
   bool training = false;          // plans memory for backward; inference shares much more
   DType precision = DType::kF32;  // or kBF16
   bool cudnn = false;             // AttentionConfig::cudnn
+  bool relu_masks = false;        // plans memory for them (kernels/linear/linear.h); for GPUs
 };
 
 // One attention branch. [M, …] with M = batch · tokens rows.
@@ -42,6 +43,7 @@ struct AttentionActivations {
 // One feed-forward branch.
 struct FeedForwardActivations {
   ArenaPlan::Id hidden = -1;           // [M, dim_ff] after the ReLU
+  ArenaPlan::Id relu_mask = -1;        // [M, relu_mask_bytes(dim_ff)] u8, training, if planned
   ArenaPlan::Id output = -1;           // [M, dim]
   ArenaPlan::Id output_gradient = -1;  // [M, dim] with dropout only
   ArenaPlan::Id hidden_gradient = -1;  // [M, dim_ff]

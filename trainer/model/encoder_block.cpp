@@ -155,6 +155,14 @@ FeedForwardBranch::FeedForwardBranch(const ModelConfig& config, const ParameterB
       expand_(dense_parameters(blocks, fmt::format("blocks.{}.ff1", block))),
       contract_(dense_parameters(blocks, fmt::format("blocks.{}.ff2", block))) {}
 
+TensorView FeedForwardBranch::relu_mask(const ModelPass& pass) const {
+  if (activations_.relu_mask < 0) {
+    return {};
+  }
+  return {pass.arena.view(activations_.relu_mask).data(), DType::kU8,
+          Shape{pass.rows(), relu_mask_bytes(dim_ff_)}};
+}
+
 TensorView FeedForwardBranch::forward(const ModelPass& pass, const ConstTensorView& input) const {
   {
     const TraceScope scope("feed-forward expand");
@@ -162,7 +170,9 @@ TensorView FeedForwardBranch::forward(const ModelPass& pass, const ConstTensorVi
                               .kernel = expand_.kernel,
                               .bias = expand_.bias,
                               .y = pass.matrix(activations_.hidden, dim_ff_),
-                              .activation = Activation::kRelu});
+                              .activation = Activation::kRelu,
+                              .relu_mask = pass.training ? relu_mask(pass) : TensorView(),
+                              .relu_mask_written = &relu_mask_written_});
   }
   const TensorView output = pass.matrix(activations_.output, dim_);
   recompute_output(pass, output);
@@ -188,11 +198,13 @@ void FeedForwardBranch::backward(const ModelPass& pass, const ConstTensorView& i
                                       .dy = d_output,
                                       .dkernel = contract_.kernel_grad,
                                       .dbias = contract_.bias_grad});
-    linear_backward_input(pass.ctx, {.dy = d_output,
-                                     .kernel = contract_.kernel,
-                                     .dx = d_hidden,
-                                     .input_activation = Activation::kRelu,
-                                     .saved = hidden});
+    linear_backward_input(pass.ctx,
+                          {.dy = d_output,
+                           .kernel = contract_.kernel,
+                           .dx = d_hidden,
+                           .input_activation = Activation::kRelu,
+                           .saved = hidden,
+                           .relu_mask = relu_mask_written_ ? relu_mask(pass) : ConstTensorView()});
   }
   const TraceScope scope("feed-forward expand backward");
   linear_backward_kernel(

@@ -59,9 +59,13 @@ class FeedForwardBranch {
   void recompute_output(const ModelPass& pass, const TensorView& output) const;
 
  private:
+  // The ReLU mask of this pass; absent if none was planned, or written.
+  TensorView relu_mask(const ModelPass& pass) const;
+
   int64_t dim_;
   int64_t dim_ff_;
   FeedForwardActivations activations_;
+  mutable bool relu_mask_written_ = false;  // by the last forward
   DenseParameters expand_, contract_;
 };
 

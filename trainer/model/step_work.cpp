@@ -167,7 +167,8 @@ class Counter {
         value_ * 5 * rows_ * dim_ + saved_floats(),  // q, k, v; o, o2
         2 * forward_products(model_, bf16()) * attention_pairs());
     product("attention output", depth_, dim_, dim_, {value_});
-    product("feed-forward 1", depth_, dim_, ff, {value_});
+    const double relu_bits = rows_ * ff / 8 / value_;  // in values
+    product("feed-forward 1", depth_, dim_, ff, {value_, relu_bits});
     product("feed-forward 2", depth_, ff, dim_, {value_});
     add("residual, dropout, norm", norms(), 10 * rows_ * dim_, value_ * (4 * rows_ * dim_));
     product("heads hidden", 1, dim_, kStemCount * dim_, {value_, rows_ * kStemCount * dim_});
@@ -193,7 +194,7 @@ class Counter {
     add("residual, dropout, norm, gradient", norms(), 12 * stream,
         value_ * (3 + (dropout() ? 1 : 0)) * stream);
     kernel_gradient("feed-forward 2", depth_, ff, dim_);
-    input_gradient("feed-forward 2", depth_, ff, dim_, {value_, rows_ * ff});
+    input_gradient("feed-forward 2", depth_, ff, dim_, {value_, rows_ * ff / 8 / value_});
     kernel_gradient("feed-forward 1", depth_, dim_, ff);
     input_gradient("feed-forward 1", depth_, dim_, ff, {value_, added});
     kernel_gradient("attention output", depth_, dim_, dim_);

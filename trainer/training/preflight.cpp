@@ -126,7 +126,8 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
                                              {.batch = batch_size,
                                               .tokens = data.tokens(),
                                               .training = true,
-                                              .precision = precision_dtype(config.precision)},
+                                              .precision = precision_dtype(config.precision),
+                                              .relu_masks = !on_cpu},
                                              plan, device);
     return m.parameters + m.activations + m.staged + (on_cpu ? m.batches + m.sums : 0);
   };

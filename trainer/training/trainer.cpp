@@ -83,12 +83,13 @@ LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& s
 }
 
 Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan& plan,
-                                   const SampleSource& data) {
+                                   const SampleSource& data, const ExecutionContext& ctx) {
   return {.batch = plan.batch_size,
           .tokens = data.tokens(),
           .training = true,
           .precision = precision_dtype(config.precision),
-          .cudnn = config.cudnn == "auto"};
+          .cudnn = config.cudnn == "auto",
+          .relu_masks = !ctx.is_cpu()};
 }
 
 std::unique_ptr<DeviceCollectives> join_devices(const TrainOptions& options, Collectives& ranks,
@@ -126,7 +127,7 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       ctx_(std::move(ctx)),
       ranks_(ranks),
       devices_(ranks.alone() || ctx_.is_cpu() ? nullptr : join_devices(options, ranks, ctx_)),
-      model_(ctx_, setup_.model, separator_limits(config_.training, plan_, task_->train())),
+      model_(ctx_, setup_.model, separator_limits(config_.training, plan_, task_->train(), ctx_)),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
       objective_(task_->make_objective(ctx_)),
@@ -173,7 +174,7 @@ void Trainer::set_statistics() {
 
 void Trainer::preflight() {
   log_preflight(config_.training, setup_, *task_, model_.parameters(),
-                separator_limits(config_.training, plan_, task_->train()), plan_, ctx_);
+                separator_limits(config_.training, plan_, task_->train(), ctx_), plan_, ctx_);
 }
 
 void Trainer::start() {

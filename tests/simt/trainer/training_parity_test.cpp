@@ -77,7 +77,8 @@ std::map<std::string, Values> one_step(const ExecutionContext& ctx, const Loaded
                   {.batch = kBatch,
                    .tokens = data.tokens(),
                    .training = true,
-                   .precision = precision_dtype(loaded.config.training.precision)});
+                   .precision = precision_dtype(loaded.config.training.precision),
+                   .relu_masks = !ctx.is_cpu()});
   const ParameterTable& table = model.parameters();
   write_on_host(ctx, model.weights(),
                 [&](const TensorView& host) { table.initialize(host.as<float>(), 3); });
