@@ -40,8 +40,9 @@ step() { echo "== $1"; }
 step "a bare system"
 there '
   for word in gcc g++ cc nvcc mpirun python3; do ! command -v $word || { echo "$word is there"; exit 1; }; done
-  dpkg-query -W | wc -l | sed "s/$/ Debian packages, none of them for development:/"
-  dpkg-query -W "*-dev" 2>/dev/null || echo none'
+  installed=$(dpkg-query -W -f "\${db:Status-Abbrev}\${Package}\n" | sed -n "s/^ii *//p")
+  ! grep -e "-dev$" <<<"$installed" || { echo "a development package is there"; exit 1; }
+  echo "$(wc -l <<<"$installed") Debian packages, none of them for development"'
 step "doctor"
 there 'stemfabric --version; stemfabric doctor'
 step "training on the shipped snapshots, evaluation"

@@ -24,7 +24,8 @@ foreach(source
     trainer/snapshot/layout trainer/snapshot/record_reader trainer/snapshot/record_writer
     trainer/snapshot/schema trainer/snapshot/snapshot_parser
     trainer/snapshot/snapshot_parser_context trainer/snapshot/strict_json trainer/stems
-    trainer/training/checkpoint trainer/training/json_fields trainer/training/training_state
+    trainer/training/checkpoint trainer/training/json_fields trainer/training/target_units
+    trainer/training/training_state
     trainer/version tests/support/http_client tests/support/paths)
   list(APPEND reader_sources ${root}/${source}.cpp)
 endforeach()
