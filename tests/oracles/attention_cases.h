@@ -148,6 +148,8 @@ inline std::vector<AttentionCase> attention_gpu_benchmark_cases() {
   cases.push_back(model_attention_case(centered, 8, 1024, 32));
   cases.push_back(model_attention_case(centered, 8, 1024, 64));
   cases.push_back(model_attention_case(AttentionActivation::kSoftmax, 8, 1024, 64));
+  // A T x T matrix of this is 34 GB in float32.
+  cases.push_back(model_attention_case(centered, 4, 16384, 32));
   return cases;
 }
 
