@@ -2,7 +2,8 @@
 # Makes the relocatable package: the program, its benchmarks, the tests of its kernels, and all that they
 # need but the C and C++ libraries, so that it runs on any x86-64 Linux with glibc 2.36 and GCC 12's
 # libstdc++ or newer: no Debian packages, no network, no build. GPUs need their driver and cuBLASLt of
-# CUDA 13 (a toolkit, or the libraries that come with PyTorch), several ranks on GPUs NCCL; the CPU needs none. Several
+# CUDA 13 (a toolkit, or the libraries that come with PyTorch), several ranks on GPUs NCCL, and softmax
+# attention may have cuDNN 9; the CPU needs none. Several
 # ranks need Open MPI 4 where they run (on Debian: openmpi-bin); its libraries belong to it and are not in the package.
 #   scripts/package.sh [--cpu] [OUTPUT_DIR]     default: build/package; --cpu: without CUDA, needs no nvcc
 # Makes OUTPUT_DIR/stemfabric-VERSION-REVISION[-cpu]/ and the same as .tar.xz. JOBS=N limits the build.
@@ -22,7 +23,9 @@ if [[ $preset == cuda ]]; then
 fi
 
 scripts/install_deps.sh
-cmake --preset "$preset" -DSTEMFABRIC_MPI=ON
+libraries=(-DSTEMFABRIC_MPI=ON)
+[[ $preset == cuda ]] && libraries+=(-DSTEMFABRIC_NCCL=ON -DSTEMFABRIC_CUDNN=ON) # their headers: what the package can call
+cmake --preset "$preset" "${libraries[@]}"
 cmake --build --preset "$preset" ${JOBS:+--parallel "$JOBS"} --target "${programs[@]}"
 
 version=$("build/$preset/stemfabric" --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -1)

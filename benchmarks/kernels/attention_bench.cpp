@@ -1,7 +1,7 @@
-// Attention of one layer. FLOP are the formula's products: 2 of size T x T x D forward, 4 more
-// backward, although ours does 4 (2 without gradients) and 5. scratch_MB shows that memory grows
-// linearly in T. bf16, on a GPU: the same cases beside those in float32, and those of softmax by
-// cuDNN too; where it is not installed, or has no kernel, these are an error.
+// Attention of one layer. FLOP are the fewest products (attention_cases.h); ours does more of them.
+// scratch_MB shows that memory grows linearly in T. bf16, on a GPU: the same cases beside those in
+// float32, and those of softmax by cuDNN too; where it is not installed, or has no kernel, these
+// are an error.
 #include <fmt/core.h>
 
 #include <cmath>

@@ -19,7 +19,7 @@
 //   dq, dk, dv  | [B, T, H, D] | X        | =       | any strides, last stride 1
 // X: f32 or bf16, the same for all of a call. D: 1 … 128. A masked key is never read (but see
 // AttentionConfig::cudnn) and gets dk = dv = 0. Deterministic: the same bits for any number of
-// threads and on every run. Scratch memory: O(T) per thread or head.
+// threads and on every run. Scratch memory: O(T) per thread or head (but see there).
 //
 // bf16: sums, statistics and u are float32. On CUDA the products run on the tensor cores and the
 // operands that meet there are rounded to bf16, never G itself (docs/attention.md, "bf16"). Fastest
@@ -49,8 +49,10 @@ struct AttentionConfig {
   float beta = 0.3f;   // tanh
   float gamma = 0.4f;  // inner softmax
   // Softmax of bf16 tensors on CUDA without dropout by cuDNN, where it is installed and takes the
-  // sizes and strides; otherwise by our kernels. To be the same in forward and backward. What the
-  // forward saves is then cuDNN's own, and masked keys are read: they must be finite.
+  // sizes and strides; otherwise by our kernels. To be the same in forward and backward, as are
+  // then the views of q, k, v, o and stats. What the forward saves is then cuDNN's own, masked keys
+  // are read (they must be finite), and scratch memory may be O(T²), kMostCudnnScratch at most
+  // (attention_cudnn.h).
   bool cudnn = false;
 };
 

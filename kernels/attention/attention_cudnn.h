@@ -25,9 +25,17 @@ namespace stemfabric::cuda {
 class CudnnDevice;
 class CudnnPlan;
 
+// Of a plan; one that wants more is not taken.
+inline constexpr std::size_t kMostCudnnScratch = std::size_t{1} << 30;
+// What the backward takes of it, about: dS of all heads in bf16, in tiles of 64 tokens.
+inline std::size_t cudnn_scratch_bytes(int64_t batch, int64_t tokens, int64_t heads) {
+  const auto padded = static_cast<std::size_t>((tokens + 63) / 64 * 64);
+  return static_cast<std::size_t>(batch * heads) * padded * padded * 2;
+}
+
 // Whether cuDNN computed it. Not if it is not asked for (AttentionConfig::cudnn), not in this build
 // or not installed, has no plan that repeats to the last bit for the sizes and strides, or one that
-// wants more than 1 GiB of scratch memory; the reason is logged, once for each.
+// wants more than kMostCudnnScratch; the reason is logged, once for each.
 bool cudnn_attention_forward(const ExecutionContext& ctx, const AttentionForwardArgs& args);
 // Whether it computed the forward pass, and then the gradients. DeviceError if it has no plan for
 // the strides of the gradients and they differ from those of q, k, v and o.

@@ -2,7 +2,6 @@
 #if SF_HAVE_CUDNN
 #include <atomic>
 #include <cmath>
-#include <map>
 #include <mutex>
 #include <set>
 
@@ -21,8 +20,6 @@ using Pointwise = CudnnGraph::Pointwise;
 enum Id : int64_t { kQ = 1, kK, kV, kO, kStats, kScale, kBias };
 enum GradientId : int64_t { kDO = kBias + 1, kDQ, kDK, kDV, kOne, kDelta };
 
-constexpr std::size_t kMostScratch = std::size_t{1} << 30;
-
 std::atomic<bool> g_has_computed = false;  // a forward pass
 
 void log_once(const std::string& text) {
@@ -36,18 +33,12 @@ void log_once(const std::string& text) {
 
 // The library on a device, if it can be used there at all.
 CudnnDevice* device_of(const ExecutionContext& ctx) {
-  static std::mutex mutex;
-  static auto* const devices = new std::map<int, CudnnDevice*>;
-  const std::lock_guard lock(mutex);
-  const auto [found, is_new] = devices->try_emplace(ctx.device().index, nullptr);
-  if (is_new) {
-    try {
-      found->second = &CudnnDevice::of(ctx.device());
-    } catch (const DeviceError& error) {
-      log_info("softmax attention by stemfabric's kernels: {}", error.what());
-    }
+  std::string reason;
+  CudnnDevice* device = CudnnDevice::find(ctx.device(), reason);
+  if (device == nullptr) {
+    log_once(fmt::format("softmax attention by stemfabric's kernels: {}", reason));
   }
-  return found->second;
+  return device;
 }
 
 // What NVIDIA's own front end refuses, or computes in another way, for errors of the
@@ -106,7 +97,9 @@ bool asked_for(const Args& args) {
   return args.config.cudnn && args.config.activation == AttentionActivation::kSoftmax &&
          args.q.dtype() == DType::kBF16 && dropout_threshold(args.dropout.p) == 0 &&
          args.q.dim(1) > 1 && aligned(args.q) && aligned(args.k) && aligned(args.v) &&
-         aligned(args.o) && (!args.stats || args.stats.contiguous());
+         aligned(args.o) &&
+         (!args.stats || (args.stats.contiguous() &&
+                          reinterpret_cast<std::uintptr_t>(args.stats.data()) % 16 == 0));
 }
 
 template <typename Args>
@@ -132,28 +125,26 @@ const CudnnPlan* plan_of(CudnnDevice& device, const CudnnAttention& a, bool back
   for (const Strides* strides : {&a.q, &a.k, &a.v, &a.o, &a.d_o, &a.dq, &a.dk, &a.dv}) {
     key.insert(key.end(), strides->begin(), strides->end());
   }
-  const char* direction = backward ? "backward" : "forward";
-  return device.plan(key, [&]() -> std::unique_ptr<CudnnPlan> {
+  std::string refused;
+  const CudnnPlan* plan = device.plan(key, [&]() -> std::unique_ptr<CudnnPlan> {
     try {
-      auto plan = backward ? cudnn_attention_backward_plan(device, a)
+      auto made = backward ? cudnn_attention_backward_plan(device, a)
                            : cudnn_attention_forward_plan(device, a);
-      if (plan->workspace_bytes() > kMostScratch) {
-        log_once(fmt::format(
-            "softmax attention by stemfabric's kernels: cuDNN wants {} MiB of scratch memory "
-            "{} for {} samples of {} tokens",
-            plan->workspace_bytes() >> 20, direction, a.batch, a.tokens));
-        return nullptr;
+      if (made->workspace_bytes() <= kMostCudnnScratch) {
+        return made;
       }
-      log_once(fmt::format("softmax attention by cuDNN {}", cudnn_version()));
-      return plan;
-    } catch (const DeviceError& error) {
-      log_once(
-          fmt::format("softmax attention by stemfabric's kernels ({}, {} samples of {} "
-                      "tokens): {}",
-                      direction, a.batch, a.tokens, error.what()));
-      return nullptr;
+      refused = fmt::format("cuDNN wants {} MiB of scratch memory", made->workspace_bytes() >> 20);
+    } catch (const Error& error) {
+      refused = error.what();
     }
+    return nullptr;
   });
+  if (!refused.empty()) {
+    log_once(
+        fmt::format("softmax attention by stemfabric's kernels ({}, {} samples of {} tokens): {}",
+                    backward ? "backward" : "forward", a.batch, a.tokens, refused));
+  }
+  return plan;
 }
 
 // That of the forward pass, if cuDNN is to compute it; a training pass is, if both directions can.
@@ -166,7 +157,11 @@ const CudnnPlan* forward_plan_of(CudnnDevice& device, const CudnnAttention& a, b
     return nullptr;
   }
   const CudnnPlan* plan = plan_of(device, a, false);
-  return plan != nullptr && training && plan_of(device, a, true) == nullptr ? nullptr : plan;
+  if (plan == nullptr || (training && plan_of(device, a, true) == nullptr)) {
+    return nullptr;
+  }
+  log_once(fmt::format("softmax attention by cuDNN {}", cudnn_version()));
+  return plan;
 }
 
 using Pointers = std::vector<std::pair<int64_t, const void*>>;

@@ -33,7 +33,8 @@ void check_relu_mask(const char* op, const ConstTensorView& mask, Activation act
   if (mask) {
     SF_CHECK(activation == Activation::kRelu, "{}: a relu_mask without ReLU", op);
     check_tensor(op, "relu_mask", mask, DType::kU8, {rows, relu_mask_bytes(columns)});
-    SF_CHECK(mask.contiguous(), "{}: relu_mask must be contiguous", op);
+    SF_CHECK(mask.contiguous() && reinterpret_cast<std::uintptr_t>(mask.data()) % 16 == 0,
+             "{}: relu_mask must be contiguous, and begin at a multiple of 16 bytes", op);
   }
 }
 

@@ -27,8 +27,8 @@
 // A GPU's product can write the bits y > 0 along with y, and the product of the gradient read them
 // in the place of `saved`, so that no kernel has to go over dx again. Whether the forward wrote
 // them it says in *relu_mask_written; only then is the mask to be given to backward_input. In which
-// order the bits lie is the library's own business. The CPU writes none. With one layer and kRelu
-// only.
+// order the bits lie is the library's own business. The CPU writes none. At a multiple of 16 bytes;
+// with one layer and kRelu only.
 //
 // Several layers of the same sizes in one call: every tensor that is given has a first dimension S
 // more ([S, M, K], [S, K, N], [S, N], …), of any stride. The same as S calls, on a GPU as one

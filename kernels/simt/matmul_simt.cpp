@@ -128,8 +128,9 @@ MatmulArgs product_of(MatmulArgs args, int64_t i) {
 
 MatmulDone matmul(const ExecutionContext& ctx, const MatmulArgs& args) {
   // cuBLASLt need not have an algorithm with every epilogue at every shape: so that the way without
-  // is tested too, it is taken here for odd widths, and that without a mask for those of 6, 14, ….
-  const bool fuse = args.n % 2 == 0;
+  // is tested too, it is taken here for odd widths, that without a mask for those of 6, 14, …, and
+  // that without the gradient by it for as many terms.
+  const bool fuse = args.n % 2 == 0 && !(args.relu_gradient && args.k % 8 == 6);
   const bool write_mask = fuse && args.n % 8 != 6 && args.relu && args.relu_mask != nullptr;
   simt::Queue::of(ctx.stream()).push([args, fuse, write_mask] {
     for (int64_t i = 0; i < args.batch; ++i) {

@@ -7,7 +7,9 @@ namespace stemfabric::cuda {
 
 std::string cudnn_version() {
   throw DeviceError(
-      "this build has no cuDNN: build with -DSTEMFABRIC_CUDNN=ON where cudnn.h is installed");
+      "this build has no cuDNN: build with -DSTEMFABRIC_CUDNN=ON where nvcc and cudnn.h of cuDNN "
+      "9.8 or newer are "
+      "installed");
 }
 
 }  // namespace stemfabric::cuda

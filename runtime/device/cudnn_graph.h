@@ -1,5 +1,6 @@
-// Operation graphs of cuDNN: described, offered to the library, kept as plans and run. Only in
-// builds with CUDA and cuDNN's headers (SF_HAVE_CUDNN); the library is loaded when it is asked for.
+// Operation graphs of cuDNN: described, offered to the library, kept as plans and run. But for
+// cudnn_version() only in builds with CUDA and cuDNN's headers (SF_HAVE_CUDNN); the library is
+// loaded when it is asked for.
 //
 //   CudnnGraph graph;
 //   const auto x = graph.memory(DType::kBF16, {1, 8, 64, 32}, {16384, 2048, 32, 1});
@@ -50,7 +51,7 @@ class CudnnDescriptor {
   void* descriptor_ = nullptr;
 };
 
-// Ready to run, on the stream of any context of its device. One thread at a time per device.
+// Ready to run, on the stream of any context of its device.
 class CudnnPlan {
  public:
   // parts: what the plan was made from, kept as long as it is.
@@ -70,8 +71,9 @@ class CudnnPlan {
 
 class CudnnDevice {
  public:
-  // The handle of a GPU, made on first use and kept. DeviceError if the library cannot be started.
-  static CudnnDevice& of(Device device);
+  // The handle of a GPU, made on first use and kept; null with the reason if the library cannot be
+  // started, which is not tried again.
+  static CudnnDevice* find(Device device, std::string& reason);
   explicit CudnnDevice(int index);
   // A device that is not there, as the library's CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION has it:
   // plans can be asked for, but not run.

@@ -162,17 +162,26 @@ CudnnDevice::~CudnnDevice() {
   }
 }
 
-CudnnDevice& CudnnDevice::of(Device device) {
+CudnnDevice* CudnnDevice::find(Device device, std::string& reason) {
   SF_CHECK(device.kind == DeviceKind::kCuda, "cuDNN for {}", device.to_string());
+  struct Found {
+    std::unique_ptr<CudnnDevice> device;
+    std::string reason;
+  };
   // Never destroyed: at the program's end the driver may be gone before us.
-  static auto* const all = new std::map<int, std::unique_ptr<CudnnDevice>>;
+  static auto* const all = new std::map<int, Found>;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  auto& found = (*all)[device.index];
-  if (!found) {
-    found = std::make_unique<CudnnDevice>(device.index);
+  const auto [found, is_new] = all->try_emplace(device.index);
+  if (is_new) {
+    try {
+      found->second.device = std::make_unique<CudnnDevice>(device.index);
+    } catch (const Error& error) {
+      found->second.reason = error.what();
+    }
   }
-  return *found;
+  reason = found->second.reason;
+  return found->second.device.get();
 }
 
 const CudnnPlan* CudnnDevice::plan(const std::vector<int64_t>& key,

@@ -20,13 +20,14 @@ void Trace::install() {
 }
 
 void Trace::install(Stream& stream) {
-  stream_ = stream.device().kind == DeviceKind::kCpu ? nullptr : &stream;
   install();
+  stream_ = stream.device().kind == DeviceKind::kCpu ? nullptr : &stream;
 }
 
 void Trace::uninstall() {
   Trace* self = this;
   g_installed.compare_exchange_strong(self, nullptr);
+  stream_ = nullptr;
 }
 
 std::size_t Trace::row_of(const char* name) {
@@ -50,6 +51,9 @@ std::unique_ptr<Event> Trace::begin() const {
 
 // A stream that takes no more events has failed, and says so when it is waited for.
 void Trace::end(const char* name, std::unique_ptr<Event> begin) noexcept {
+  if (stream_ == nullptr) {
+    return;  // uninstalled within the scope
+  }
   try {
     std::unique_ptr<Event> end = stream_->record();
     pending_.push_back({row_of(name), std::move(begin), std::move(end)});

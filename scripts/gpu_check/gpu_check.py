@@ -125,7 +125,11 @@ def run_step(step, raw, env, limit_s, stop):
     """The record of a step that ran: how it ended and after how long."""
     record = {"name": step.name, "what": step.what, "command": step.command, "limit_s": round(limit_s)}
     begin = time.monotonic()
-    with open(raw / f"{step.name}.out", "wb") as out, open(raw / f"{step.name}.err", "wb") as err:
+    try:
+        out, err = open(raw / f"{step.name}.out", "wb"), open(raw / f"{step.name}.err", "wb")
+    except OSError as error:
+        return {**record, "outcome": "failed", "reason": str(error), "seconds": 0.0}
+    with out, err:
         try:
             process = subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                        env={**env, **step.env}, preexec_fn=lead_a_group)
@@ -202,7 +206,10 @@ def run_plan(steps, raw, env, seconds, say, stop=None, after=lambda: None):
                 keep_run(step, raw, record)
         records[step.name] = record
         say(f"{record['outcome']:<9} {step.name:<34} {record.get('seconds', 0):6.1f} s  {record.get('reason', '')}")
-        write_whole(raw / "steps.json", json.dumps(list(records.values()), indent=1))
+        try:
+            write_whole(raw / "steps.json", json.dumps(list(records.values()), indent=1))
+        except OSError as error:
+            say(f"gpu_check: {error}")
         if not reason:
             after()
         return record
@@ -323,6 +330,10 @@ def main(arguments):
     raw = pathlib.Path(options.raw_dir).resolve() if options.raw_dir else folder / "raw"
     for each in (folder, raw):
         each.mkdir(parents=True, exist_ok=True)
+    if any(raw.iterdir()):
+        print(f"gpu_check: {raw} is not empty: outputs of another check would be told as of this one. Give an empty folder.",
+              file=sys.stderr)
+        return 2
     head = {"gpu": gpu, "revision": revision, "date": now.isoformat(timespec="seconds"), "programs": programs.describe(),
             "quick": options.quick, "minutes": options.minutes, "cpu_threads": os.cpu_count()}
     print(f"{gpu['name']}, driver {gpu['driver_version']}; {programs.describe()}, revision {revision}", flush=True)

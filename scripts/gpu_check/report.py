@@ -161,6 +161,9 @@ def training(raw):
         twin = SAME_BITS.get(name)
         if values and twin in losses:
             runs[name].update(twin=twin, same_weights=read(raw / f"{name}.sha256") == read(raw / f"{twin}.sha256") != "")
+    library, ours = (runs.get(f"train_cuda_{name}", {}).get("weights_sha256") for name in ("cudnn", "softmax"))
+    if library and library == ours:
+        runs["train_cuda_cudnn"]["of_our_kernels"] = True
     return runs
 
 
@@ -189,6 +192,8 @@ def findings(runs):
             if not run[key] <= bound:  # also NaN
                 found.append(f"{name}: {of} differ from those of {other} by up to {run[key]:.1e} (relative), more than {bound:g}")
                 break
+    if runs.get("train_cuda_cudnn", {}).get("of_our_kernels"):
+        found.append("train_cuda_cudnn ends with the bits of train_cuda_softmax: cuDNN computed nothing in it (the log of a run says why)")
     return found
 
 
@@ -246,7 +251,7 @@ def collect(raw):
               if not s["name"].startswith("sanitizer")}
     measured, runs = kernels(raw, steps), training(raw)
     counted = work(raw, measured["rates"])
-    return {**head, "findings": findings(runs), "steps": steps, "tests": {name: count for name, count in counts.items() if count},
+    return {**head, "findings": findings(runs, raw), "steps": steps, "tests": {name: count for name, count in counts.items() if count},
             "training": runs, "work": counted, "train_step": train_steps(raw, steps, counted), "kernels": measured,
             "sanitizers": sanitizers(raw)}
 

@@ -126,12 +126,14 @@ bool sizes_of(const Description& op, const Layout& a, const Layout& b, const Lay
 }
 
 // Its constants are the library's business: here, odd sizes have no fused algorithm, sizes of 6,
-// 14, … none that writes a mask, and products of many columns want workspace.
+// 14, … none that writes a mask, as many terms none that reads one, and products of many columns
+// want workspace.
 bool has_algorithm(const Sizes& sizes, uint32_t epilogue) {
   const bool writes_mask =
       epilogue == CUBLASLT_EPILOGUE_RELU_AUX || epilogue == CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
   return epilogue == CUBLASLT_EPILOGUE_DEFAULT ||
-         (sizes.m % 2 == 0 && !(writes_mask && sizes.m % 8 == 6));
+         (sizes.m % 2 == 0 && !(writes_mask && sizes.m % 8 == 6) &&
+          !(epilogue == CUBLASLT_EPILOGUE_DRELU && sizes.k % 8 == 6));
 }
 uint64_t workspace_of(const Sizes& sizes) { return sizes.n > 16 ? 1024 : 0; }
 

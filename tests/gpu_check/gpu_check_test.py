@@ -592,6 +592,14 @@ class Report(unittest.TestCase):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps({**row, "loss": change(i, row["loss"])}) + "\n" for i, row in enumerate(rows)))
 
+    def test_a_run_of_cudnn_that_ran_our_kernels_is_a_finding(self):
+        for name, like in (("train_cuda_softmax", "train_cuda"), ("train_cuda_cudnn", "train_cpu")):
+            for kind in ("jsonl", "sha256"):
+                shutil.copyfile(self.raw / f"{like}.{kind}", self.raw / f"{name}.{kind}")
+        self.assertFalse(any("cuDNN" in finding for finding in self.results()[0]["findings"]))
+        shutil.copyfile(self.raw / "train_cuda_softmax.sha256", self.raw / "train_cuda_cudnn.sha256")
+        self.assertTrue(any("cuDNN computed nothing" in finding for finding in self.results()[0]["findings"]))
+
     def test_losses_too_far_from_their_reference_are_findings(self):
         for change, finding in (
                 (lambda i, x: x * (1 + 2e-5), "train_cuda: the first loss differ from those of train_cpu by up to 2.0e-05"),

@@ -21,9 +21,10 @@ struct AttentionCase {
   float dropout = 0.0f;
   bool strided = false;  // tensors with gaps between rows and axes in another order
 
-  // Operations of the formula's products, not of an implementation's: 2 forward, 4 more backward.
+  // Operations of the fewest products without T x T memory, not of an implementation's: 2 forward,
+  // 5 backward, of which one is the scores again.
   double forward_flops() const { return 2.0 * product_flops(); }
-  double backward_flops() const { return 4.0 * product_flops(); }
+  double backward_flops() const { return 5.0 * product_flops(); }
 
  private:
   double product_flops() const {

@@ -6,7 +6,8 @@
 //
 // In bf16 the tensors that layers, norms and the attention function pass on are bf16. float32 stay
 // u and the statistics that attention saves, the statistics of norms, and the model's outputs, but
-// not their gradient. Training then keeps 30·dim + 16·heads bytes per token and block.
+// not their gradient. Training then keeps 30·dim + 16·heads bytes per token and block; on a GPU
+// dim / 2 more for the masks of ReLUs.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/attention/attention_cudnn.h"
 #include "runtime/core/check.h"
 #include "runtime/core/log.h"
 #include "trainer/device_context.h"
@@ -59,6 +60,16 @@ void log_audit(const char* split, const DataAudit& audit) {
   }
 }
 
+// Of attention by cuDNN; that of our kernels is small.
+std::size_t attention_scratch(const ModelConfig& model, const Separator::Limits& limits) {
+  const bool by_cudnn = limits.cudnn && limits.relu_masks &&  // on a GPU
+                        limits.precision == DType::kBF16 &&
+                        model.attention.activation == "softmax" && model.attention.dropout == 0;
+  const std::size_t bytes =
+      by_cudnn ? cuda::cudnn_scratch_bytes(limits.batch, limits.tokens, model.heads) : 0;
+  return bytes <= cuda::kMostCudnnScratch ? bytes : 0;
+}
+
 }  // namespace
 
 DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source) {
@@ -77,6 +88,16 @@ DataAudit audit_data(const Dataset& dataset, const std::filesystem::path& source
         source.string(), audit.samples);
   }
   return audit;
+}
+
+Separator::Limits training_limits(const TrainingConfig& config, int64_t batch_size, int64_t tokens,
+                                  const Device& device) {
+  return {.batch = batch_size,
+          .tokens = tokens,
+          .training = true,
+          .precision = precision_dtype(config.precision),
+          .cudnn = config.cudnn == "auto",
+          .relu_masks = device.kind != DeviceKind::kCpu};
 }
 
 int64_t batches_held(const StepPlan& plan, const Device& device) {
@@ -100,7 +121,8 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
   return {.parameters = block * (config.ema_momentum > 0 ? 6 : 5) +
                         (limits.precision == DType::kBF16 ? block / 2 : 0) +
                         (rounds_gradients ? block / 2 : 0),
-          .activations = plan_activation_bytes(setup.model, limits),
+          .activations =
+              plan_activation_bytes(setup.model, limits) + attention_scratch(setup.model, limits),
           .batches = task.batch_bytes(batches * plan.batch_size),
           .staged = task.staged_bytes(in_step * plan.batch_size, device.kind == DeviceKind::kCpu),
           .sums = plan.ranks > 1 && device.kind == DeviceKind::kCpu &&
@@ -122,13 +144,9 @@ std::string batch_size_advice(const TrainingConfig& config, const TrainingSetup&
                         .batch_size = batch_size,
                         .accumulation = config.gradient_accumulation_steps,
                         .ranks = ranks};
-    const MemoryEstimate m = estimate_memory(config, setup, *task, table,
-                                             {.batch = batch_size,
-                                              .tokens = data.tokens(),
-                                              .training = true,
-                                              .precision = precision_dtype(config.precision),
-                                              .relu_masks = !on_cpu},
-                                             plan, device);
+    const MemoryEstimate m =
+        estimate_memory(config, setup, *task, table,
+                        training_limits(config, batch_size, data.tokens(), device), plan, device);
     return m.parameters + m.activations + m.staged + (on_cpu ? m.batches + m.sums : 0);
   };
   const std::string planned = fmt::format("training.batch_size {} is planned to take {} on {}",

@@ -36,6 +36,9 @@ MemoryEstimate estimate_memory(const TrainingConfig& config, const TrainingSetup
                                const TrainingTask& task, const ParameterTable& table,
                                const Separator::Limits& limits, const StepPlan& plan,
                                const Device& device);
+// What a run's model is planned for on a device.
+Separator::Limits training_limits(const TrainingConfig& config, int64_t batch_size, int64_t tokens,
+                                  const Device& device);
 // Micro-batches that steps hold at once: the one that is launched, and those not read yet.
 int64_t batches_held(const StepPlan& plan, const Device& device);
 

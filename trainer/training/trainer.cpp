@@ -82,16 +82,6 @@ LoadedConfig effective_config(const LoadedConfig& loaded, const TrainingSetup& s
   return effective;
 }
 
-Separator::Limits separator_limits(const TrainingConfig& config, const StepPlan& plan,
-                                   const SampleSource& data, const ExecutionContext& ctx) {
-  return {.batch = plan.batch_size,
-          .tokens = data.tokens(),
-          .training = true,
-          .precision = precision_dtype(config.precision),
-          .cudnn = config.cudnn == "auto",
-          .relu_masks = !ctx.is_cpu()};
-}
-
 std::unique_ptr<DeviceCollectives> join_devices(const TrainOptions& options, Collectives& ranks,
                                                 const ExecutionContext& ctx) {
   const NcclFunctions& nccl = options.nccl != nullptr ? *options.nccl : load_nccl();
@@ -127,7 +117,9 @@ Trainer::Trainer(const LoadedConfig& config, const TrainOptions& options, Traini
       ctx_(std::move(ctx)),
       ranks_(ranks),
       devices_(ranks.alone() || ctx_.is_cpu() ? nullptr : join_devices(options, ranks, ctx_)),
-      model_(ctx_, setup_.model, separator_limits(config_.training, plan_, task_->train(), ctx_)),
+      model_(ctx_, setup_.model,
+             training_limits(config_.training, plan_.batch_size, task_->train().tokens(),
+                             ctx_.device())),
       optimizer_(ctx_, optimizer_options(config_.training), model_.parameters().block_elements(),
                  model_.parameters().decayed_elements()),
       objective_(task_->make_objective(ctx_)),
@@ -173,8 +165,8 @@ void Trainer::set_statistics() {
 }
 
 void Trainer::preflight() {
-  log_preflight(config_.training, setup_, *task_, model_.parameters(),
-                separator_limits(config_.training, plan_, task_->train(), ctx_), plan_, ctx_);
+  log_preflight(config_.training, setup_, *task_, model_.parameters(), model_.limits(), plan_,
+                ctx_);
 }
 
 void Trainer::start() {
