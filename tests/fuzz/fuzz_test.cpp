@@ -1,8 +1,11 @@
 // Every fuzz target over its seeds, over inputs that libFuzzer once found (regressions/), and over
 // seeded mutations of the seeds.
 #include <gtest/gtest.h>
+#include <sys/time.h>
 
 #include <algorithm>
+#include <atomic>
+#include <csignal>
 #include <cstdlib>
 
 #include "runtime/io/file.h"
@@ -59,6 +62,28 @@ TEST_P(Fuzz, MutationsOfTheSeeds) {
   }
   EXPECT_GT(counts.accepted, 0);
   EXPECT_GT(counts.refused, 0);
+}
+
+// libFuzzer sends its process a signal every few seconds; here it is one a millisecond.
+TEST(FuzzSignals, AreNoFindingsOfHttp) {
+  static std::atomic<int> signals;
+  signals = 0;
+  struct sigaction action = {};
+  action.sa_handler = [](int) { ++signals; };
+  struct sigaction previous = {};
+  ASSERT_EQ(::sigaction(SIGALRM, &action, &previous), 0);
+  constexpr timeval kMillisecond = {.tv_sec = 0, .tv_usec = 1000};
+  const itimerval often = {.it_interval = kMillisecond, .it_value = kMillisecond};
+  const itimerval never = {};
+  const std::vector<std::string> seeds = kHttp.seeds();
+  ASSERT_EQ(::setitimer(ITIMER_REAL, &often, nullptr), 0);
+  while (signals < 100 && !HasFailure()) {
+    for (const std::string& seed : seeds) {
+      EXPECT_NO_THROW(accepts(kHttp, seed));
+    }
+  }
+  ::setitimer(ITIMER_REAL, &never, nullptr);
+  ::sigaction(SIGALRM, &previous, nullptr);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, Fuzz, testing::ValuesIn(kTargets),

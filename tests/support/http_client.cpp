@@ -17,6 +17,20 @@
 #include "runtime/core/check.h"
 
 namespace stemfabric::test {
+namespace {
+
+// A call on a socket with a time limit fails when a signal comes, whatever SA_RESTART says; the
+// timer of libFuzzer sends some. On Linux a connect() that was interrupted may be called again.
+template <typename Call>
+auto despite_signals(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) {
+    result = call();
+  }
+  return result;
+}
+
+}  // namespace
 
 HttpClient::HttpClient(uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const timeval limit{.tv_sec = 60, .tv_usec = 0};
@@ -28,15 +42,17 @@ HttpClient::HttpClient(uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM | 
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  SF_CHECK(::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0,
-           "connect to port {}", port);
+  const int connected = despite_signals(
+      [&] { return ::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address); });
+  SF_CHECK(connected == 0, "connect to port {}: {}", port, std::strerror(errno));
 }
 
 HttpClient::~HttpClient() { ::close(socket_); }
 
 bool HttpClient::send(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const ssize_t sent =
+        despite_signals([&] { return ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
     if (sent <= 0) {
       SF_CHECK(errno == EPIPE || errno == ECONNRESET, "send: {}", std::strerror(errno));
       return false;
@@ -50,7 +66,7 @@ void HttpClient::finish() { ::shutdown(socket_, SHUT_WR); }
 
 bool HttpClient::fill() {
   char bytes[16384];
-  const ssize_t got = ::recv(socket_, bytes, sizeof bytes, 0);
+  const ssize_t got = despite_signals([&] { return ::recv(socket_, bytes, sizeof bytes, 0); });
   if (got > 0) {
     buffer_.append(bytes, static_cast<std::size_t>(got));
   }
