@@ -251,7 +251,7 @@ def collect(raw):
               if not s["name"].startswith("sanitizer")}
     measured, runs = kernels(raw, steps), training(raw)
     counted = work(raw, measured["rates"])
-    return {**head, "findings": findings(runs, raw), "steps": steps, "tests": {name: count for name, count in counts.items() if count},
+    return {**head, "findings": findings(runs), "steps": steps, "tests": {name: count for name, count in counts.items() if count},
             "training": runs, "work": counted, "train_step": train_steps(raw, steps, counted), "kernels": measured,
             "sanitizers": sanitizers(raw)}
 

@@ -69,6 +69,7 @@ TEST_P(LinearReluMask, GivesTheGradientOfTheSavedOutputs) {
 }
 
 TEST(LinearReluMaskContract, GoesWithReluAlone) {
+  const AlignedTensors aligned;
   const auto x = GuardedTensor::random({3, 4}, 1);
   const auto kernel = GuardedTensor::random({4, 5}, 2);
   GuardedTensor y({3, 5}, DType::kF32);
