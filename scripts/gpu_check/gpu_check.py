@@ -300,10 +300,10 @@ def choose(steps, pattern):
 
 
 def list_steps(steps, options, programs):
-    print(f"At most {options.minutes:g} minutes, with the programs of {programs.describe()}:")
+    say(f"At most {options.minutes:g} minutes, with the programs of {programs.describe()}:")
     for step in steps:
         variables = [f"{key}={value}" for key, value in step.env.items()]
-        print(f"{step.name:<34} {step.limit_s:>4} s  {step.what}\n{'':<42} {' '.join(variables + step.command)}")
+        say(f"{step.name:<34} {step.limit_s:>4} s  {step.what}\n{'':<42} {' '.join(variables + step.command)}")
 
 
 def main(arguments):
