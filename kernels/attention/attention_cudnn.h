@@ -1,5 +1,5 @@
-// Softmax attention in bf16 by cuDNN (AttentionConfig::cudnn). Under the SIMT executor, which
-// cannot run a library's kernels, no call is one of its (kernels/simt/attention_cudnn_simt.cpp).
+// Softmax attention in bf16 by cuDNN (AttentionConfig::cudnn). In builds without it, and under the
+// SIMT executor, which cannot run a library's kernels, no call is one of its (attention_cudnn.cpp).
 //
 // The library takes a graph of elementary operations that it knows to be attention and has kernels
 // for as a whole:
@@ -13,7 +13,6 @@
 #pragma once
 
 #include <array>
-#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -50,7 +49,6 @@ struct CudnnAttention {
   bool masked = false;
   Strides q{}, k{}, v{}, o{};
   Strides d_o{}, dq{}, dk{}, dv{};  // backward; in the forward as its own tensors'
-  auto operator<=>(const CudnnAttention&) const = default;
 };
 // DeviceError with the library's reason if there is none.
 std::unique_ptr<CudnnPlan> cudnn_attention_forward_plan(CudnnDevice& device,

@@ -1,3 +1,4 @@
+// The graphs of attention_cudnn.h, which calls are given to them, and their plans.
 #include "kernels/attention/attention_cudnn.h"
 #if SF_HAVE_CUDNN
 #include <atomic>
@@ -314,20 +315,6 @@ bool cudnn_attention_backward(const ExecutionContext& ctx, const AttentionBackwa
                attention::rows_of<Bf16>(args.dv));
   return true;
 }
-
-}  // namespace stemfabric::cuda
-#else
-namespace stemfabric::cuda {
-
-bool cudnn_attention_forward(const ExecutionContext& /*ctx*/,
-                             const AttentionForwardArgs& /*args*/) {
-  return false;
-}
-bool cudnn_attention_backward(const ExecutionContext& /*ctx*/,
-                              const AttentionBackwardArgs& /*args*/) {
-  return false;
-}
-std::string cudnn_attention_version() { return {}; }
 
 }  // namespace stemfabric::cuda
 #endif

@@ -59,7 +59,7 @@ class FeedForwardBranch {
   void recompute_output(const ModelPass& pass, const TensorView& output) const;
 
  private:
-  // The ReLU mask of this pass; absent if none was planned, or written.
+  // The memory of this pass's ReLU mask; absent if none was planned.
   TensorView relu_mask(const ModelPass& pass) const;
 
   int64_t dim_;

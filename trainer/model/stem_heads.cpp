@@ -50,8 +50,7 @@ TensorView by_stem(const TensorView& matrix, int64_t dim) {
 }
 
 // [6, B, T, out] as [6, M, out].
-template <typename View>
-View by_rows(const View& all) {
+TensorView by_rows(const TensorView& all) {
   return all.reshape({all.dim(0), all.dim(1) * all.dim(2), all.dim(3)});
 }
 

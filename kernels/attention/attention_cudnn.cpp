@@ -1,6 +1,6 @@
-// The executor cannot run a library's kernels: attention is always by ours.
 #include "kernels/attention/attention_cudnn.h"
 
+#if !SF_HAVE_CUDNN
 namespace stemfabric::cuda {
 
 bool cudnn_attention_forward(const ExecutionContext& /*ctx*/,
@@ -14,3 +14,4 @@ bool cudnn_attention_backward(const ExecutionContext& /*ctx*/,
 std::string cudnn_attention_version() { return {}; }
 
 }  // namespace stemfabric::cuda
+#endif
