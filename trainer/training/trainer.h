@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "runtime/collectives/device_collectives.h"
 #include "runtime/core/progress.h"
@@ -81,6 +82,7 @@ class Trainer {
   TrainingState snapshot() const;
   void save_checkpoint();
   void save_best_model();
+  std::string signal_of_any_rank();  // its name, also where this rank received none; "" if none did
   TrainingResult interrupted();
   TrainingResult partial_result() const;  // of a run that has not come to its end
   TrainingResult finish(TrainingResult::End end);

@@ -71,14 +71,24 @@ TrainingResult Trainer::partial_result() const {
   return result;
 }
 
+std::string Trainer::signal_of_any_rank() {
+  const char* mine = signals_.received();
+  for (std::string& signal : ranks_.all_gather(mine != nullptr ? mine : "", "what stops them")) {
+    if (!signal.empty()) {
+      return signal;
+    }
+  }
+  return {};
+}
+
 TrainingResult Trainer::interrupted() {
   progress_ = nullptr;
+  const std::string signal = signal_of_any_rank();
   if (checkpointed_step_ != state_.step) {
     save_checkpoint();
   }
-  const char* signal = signals_.received();
   log_info("stopped{}{} after step {}; everything is saved, the same command goes on from here",
-           signal != nullptr ? " by " : "", signal != nullptr ? signal : "", state_.step);
+           signal.empty() ? "" : " by ", signal, state_.step);
   const TrainingResult result = partial_result();
   try_write_report(fmt::format("stopped after step {}; the same command goes on", state_.step),
                    result);

@@ -365,6 +365,16 @@ TEST_F(Ranks, ASignalSavesACheckpointAndTheRunGoesOnToTheSameBytes) {
   EXPECT_EQ(read_metrics(folder_ / "signalled"), read_metrics(folder_ / "whole"));
 }
 
+TEST_F(Ranks, ASignalOfOneRankStopsAllAndIsNamed) {
+  Process job(on_ranks(2, train("one", 4, kLong)));
+  const pid_t rank = rank_with_checkpoint("one", 1, job);
+  ASSERT_GT(rank, 0) << job.wait().err;
+  ASSERT_EQ(kill(rank, SIGUSR1), 0);
+  const ProcessResult stopped = job.wait();
+  EXPECT_EQ(stopped.status, 75) << stopped.err;
+  EXPECT_THAT(stopped.err, HasSubstr("stopped by SIGUSR1 after step"));
+}
+
 // Before MPI starts, while it does (the other rank never comes), and while data are read.
 TEST_F(Ranks, ASignalBeforeTrainingEndsItWithTheSameStatus) {
   const auto catches = [](pid_t process, int signal) {
