@@ -89,7 +89,7 @@ TrainingResult Trainer::interrupted() {
   }
   log_info("stopped{}{} after step {}; everything is saved, the same command goes on from here",
            signal.empty() ? "" : " by ", signal, state_.step);
-  const TrainingResult result = partial_result();
+  TrainingResult result = partial_result();
   try_write_report(fmt::format("stopped after step {}; the same command goes on", state_.step),
                    result);
   return result;
